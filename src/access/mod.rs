@@ -148,19 +148,29 @@ impl Access {
     }
 
     async fn open_unless_moved(&self, row: SessionRow) -> Session {
-        let has_moved = self.moved().contains_key(&row.mac);
-        match has_moved {
-            false => self.open_for(row).await,
-            true => match self.as_it_is_now(row.clone()).await {
-                Some(current) => self.open_for(current).await,
-                None => self.view(&row),
-            },
+        match self.may_be_another(&row) {
+            false => self.follow(row.clone()),
+            true => {
+                // What is looked up between two moves is so until the table has it.
+                let _moving = self.tickets.moving.lock().await;
+                let Some(mut current) = self.as_it_is_now(&row).await else { return self.view(&row) };
+                self.take_from_others(&mut current).await;
+                self.follow(current);
+            }
         }
+        self.open_for(row).await
     }
 
-    async fn open_for(&self, mut row: SessionRow) -> Session {
-        self.take_from_others(&mut row).await;
-        self.follow(row.clone());
+    /// Whether a row of the store has to be looked up again: an account of its device has just moved, or moves at this
+    /// moment; or there are bytes to be taken from another device, during which one could.
+    fn may_be_another(&self, row: &SessionRow) -> bool {
+        self.moved().contains_key(&row.mac)
+            || self.tickets.committing.try_lock().is_err()
+            || self.sessions().values().flatten().any(|known| is_taken_by(known, row))
+    }
+
+    /// Opens the gate for a session as the table has it.
+    async fn open_for(&self, row: SessionRow) -> Session {
         loop {
             let (session, pass) = {
                 let sessions = self.sessions();
@@ -180,13 +190,8 @@ impl Access {
     /// The bytes of an account belong to one device, the one that they were bought on last. Takes them from the device that
     /// had them before; what that one has used, counted up to now, is used of the row as well.
     async fn take_from_others(&self, row: &mut SessionRow) {
-        if row.metric != Metric::Bytes {
-            return;
-        }
         let new = row.clone();
-        let is_theirs = |known: &SessionRow| {
-            known.is_same_session(&new) && known.mac != new.mac && known.revision < new.revision
-        };
+        let is_theirs = |known: &SessionRow| is_taken_by(known, &new);
         if !self.sessions().values().flatten().any(is_theirs) {
             return;
         }
@@ -393,15 +398,19 @@ impl Access {
         put(&mut sessions, row);
     }
 
-    /// These MACs have these sessions now, and no others.
+    /// These MACs have these sessions now, and no others. What runs ends their graces.
     fn replace(&self, macs: &[MacAddr], rows: &[SessionRow]) {
         let mut sessions = self.sessions();
         for mac in macs {
             sessions.remove(mac);
         }
-        let remembered = self.store.now().saturating_sub(REMEMBER_ENDED);
-        let rows = rows.iter().filter(|row| row.ends > remembered);
-        rows.for_each(|row| put(&mut sessions, row.clone()));
+        let now = self.store.now();
+        for row in rows.iter().filter(|row| row.ends > now.saturating_sub(REMEMBER_ENDED)) {
+            put(&mut sessions, row.clone());
+            if row.ends > now {
+                self.graces.end(row.mac, Some(&row.venue));
+            }
+        }
     }
 
     /// Where a MAC has a running session.
@@ -458,6 +467,12 @@ fn put(sessions: &mut Rows, row: SessionRow) {
     let rows = sessions.entry(row.mac).or_default();
     rows.retain(|known| (known.metric, &known.venue) != (row.metric, &row.venue));
     rows.push(row);
+}
+
+/// Whether `row` says that bytes are its device's now, which another one has by an older row.
+fn is_taken_by(known: &SessionRow, row: &SessionRow) -> bool {
+    let is_older = known.is_same_session(row) && known.revision < row.revision;
+    row.metric == Metric::Bytes && known.mac != row.mac && is_older
 }
 
 fn station(row: &SessionRow) -> Station {

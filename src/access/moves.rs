@@ -19,6 +19,7 @@ use crate::store::{
 use crate::task;
 use crate::units::{Allotment, Millis};
 use std::time::Duration;
+use tokio::sync::MutexGuard;
 
 /// A MAC that was heard of within this time is still there.
 const THERE: Millis = Millis::from_secs(30);
@@ -136,11 +137,12 @@ impl Access {
         look_around(caller.clone(), devices, must_be_gone).await?;
         self.settle_for_a_move().await;
         let new = NewDevice { mac, leaving: leaving.clone(), at, rules };
+        let committing = self.tickets.committing.lock().await;
         let now_is = done(self.store.attach(key, new).await?)?;
         log::info!("{mac} goes on with what an account has; it had {} other devices", account.devices.len());
         self.tickets.drop_of(mac);
         moved(&leaving);
-        self.follow_move(now_is, &leaving, mac).await;
+        self.follow_move(committing, now_is, &leaving, mac).await;
         Ok(TakenOver { detached: leaving, session: self.session(mac, &venue) })
     }
 
@@ -155,9 +157,10 @@ impl Access {
             return Err(TicketError::NothingLeft);
         }
         self.settle_for_a_move().await;
+        let committing = self.tickets.committing.lock().await;
         let moved = self.store.detach(key, mac).await?.ok_or(TicketError::NothingLeft)?;
         log::info!("{mac} is detached from its account");
-        self.follow_move(moved, &[mac], mac).await;
+        self.follow_move(committing, moved, &[mac], mac).await;
         Ok(())
     }
 
@@ -172,6 +175,7 @@ impl Access {
     ) -> Result<LinkedAccount, TicketError> {
         let _moving = self.tickets.moving.lock().await;
         self.settle_for_a_move().await;
+        let committing = self.tickets.committing.lock().await;
         match self.store.link(mac, claim, rules).await? {
             Linked::TooMany => Err(TicketError::TooManyClaims),
             Linked::NothingPaid => Err(TicketError::NothingPaid),
@@ -179,7 +183,7 @@ impl Access {
             Linked::Done { account, detached, moved: now_is } => {
                 log::info!("{mac} has linked its account, which has {} devices", now_is.devices.len());
                 moved(&detached);
-                self.follow_move(now_is, &detached, mac).await;
+                self.follow_move(committing, now_is, &detached, mac).await;
                 Ok(LinkedAccount { account, detached })
             }
         }
@@ -217,9 +221,8 @@ impl Access {
         }))
     }
 
-    /// The current row of a session; `None` if the device has lost it to another one.
-    pub(super) async fn as_it_is_now(&self, row: SessionRow) -> Option<SessionRow> {
-        let _moving = self.tickets.moving.lock().await;
+    /// The current row of a session; `None` if the device has lost it to another one. To be called while nothing moves.
+    pub(super) async fn as_it_is_now(&self, row: &SessionRow) -> Option<SessionRow> {
         let current = self.store.sessions_of_device(row.mac).await.unwrap_or_default();
         let ticket: Option<Ticket> = row.ticket.clone();
         let is_it = |now: &SessionRow| now.venue == row.venue && now.metric == row.metric;
@@ -236,9 +239,10 @@ impl Access {
         look_around(caller.clone(), Vec::new(), Vec::new()).await?;
         self.settle_for_a_move().await;
         let venue = at.price.venue.clone();
+        let committing = self.tickets.committing.lock().await;
         let moved = done(self.store.bring(key, mac, at.price).await?)?;
         log::info!("{mac} has come to {venue} and goes on there");
-        self.follow_move(moved, &[], mac).await;
+        self.follow_move(committing, moved, &[], mac).await;
         Ok(())
     }
 
@@ -252,8 +256,14 @@ impl Access {
     }
 
     /// Brings table and gate in line with what was just committed: closes the stations that have nothing any more, then
-    /// opens those that have something, `newest` last.
-    async fn follow_move(&self, moved: Moved, gone: &[MacAddr], newest: MacAddr) {
+    /// opens those that have something, `newest` last. The gate may be late: it is opened for what the table has by then.
+    pub(super) async fn follow_move(
+        &self,
+        committing: MutexGuard<'_, ()>,
+        moved: Moved,
+        gone: &[MacAddr],
+        newest: MacAddr,
+    ) {
         let Moved { devices, mut rows } = moved;
         let mut closing: Vec<Station> = devices.iter().flat_map(|mac| self.stations(*mac)).collect();
         for mac in gone {
@@ -263,6 +273,7 @@ impl Access {
         let now = self.store.now();
         self.moved().extend(devices.iter().map(|mac| (*mac, now)));
         self.replace(&devices, &rows);
+        drop(committing);
         rows.sort_by_key(|row| row.mac == newest);
         let access = self.clone();
         let following = task::spawn(async move {

@@ -53,6 +53,8 @@ pub(super) struct Tickets {
     table: Mutex<Table>,
     /// Moves go one at a time: what was looked at is still so when it is done.
     pub(super) moving: tokio::sync::Mutex<()>,
+    /// Held from a move's commit until the table of sessions has it.
+    pub(super) committing: tokio::sync::Mutex<()>,
 }
 
 struct Table {
@@ -75,7 +77,8 @@ impl Default for Tickets {
             renewals: pace(RENEWALS),
             moves: pace(MOVES),
         };
-        Tickets { table: Mutex::new(table), moving: tokio::sync::Mutex::default() }
+        let (moving, committing) = Default::default();
+        Tickets { table: Mutex::new(table), moving, committing }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use super::venues::shown_at;
 use super::*;
-use crate::store::RequestId;
+use crate::store::{Linked, RequestId, TakeOver};
+use std::future::{poll_fn, Future};
+use std::pin::Pin;
+use std::task::Poll;
 
 const COOLDOWN: Millis = Millis::from_secs(60);
 
@@ -38,7 +41,11 @@ async fn left(access: &Access, claim: Claim) -> Belongings {
 }
 
 async fn bytes(access: &Access, last: u8, bytes: u64) {
-    let grant = NewGrant {
+    access.admit(access.store.grant(some_bytes(last, bytes)).await.unwrap()).await;
+}
+
+fn some_bytes(last: u8, bytes: u64) -> NewGrant {
+    NewGrant {
         reference: Reference::Operator(RequestId::random().unwrap()),
         mac: guest(last).mac,
         venue: "guest".to_owned(),
@@ -47,8 +54,17 @@ async fn bytes(access: &Access, last: u8, bytes: u64) {
         allotment: Allotment(bytes),
         value: Sats(1).into(),
         mint: None,
-    };
-    access.admit(access.store.grant(grant).await.unwrap()).await;
+    }
+}
+
+/// As an hour later.
+fn forget_moves(access: &Access) {
+    access.moved().clear();
+}
+
+/// Polls once; false if that was enough.
+async fn is_begun(mut admitting: Pin<&mut impl Future>) -> bool {
+    poll_fn(|context| Poll::Ready(admitting.as_mut().poll(context).is_pending())).await
 }
 
 fn open(gate: &RecordingGate) -> Vec<u8> {
@@ -261,6 +277,72 @@ async fn a_payment_that_is_admitted_after_its_device_was_detached_opens_nothing(
     detach(&access, 1).await.unwrap();
     access.admit(late).await;
     assert_eq!((open(&gate), access.session(guest(1).mac, "guest")), (vec![], None));
+}
+
+#[tokio::test]
+async fn a_move_whose_gate_is_late_opens_nothing_for_a_device_that_a_link_has_made_go() {
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    access.grant(guest(1).mac, "guest", Metric::Milliseconds, Allotment(600_000)).await.unwrap();
+    link(&access, 1, key(), 1).await;
+    gate.refuse(true);
+    attach(&access, 2, key(), 1).await.unwrap();
+    clock.advance(COOLDOWN);
+    assert_eq!(link(&access, 3, key(), 1).await.detached, [guest(2).mac]);
+    gate.refuse(false);
+    // What is left to be done at the gate has its own `Access`.
+    until(|| Arc::strong_count(&access.moved) == 1).await;
+    assert_eq!((open(&gate), access.session(guest(2).mac, "guest")), (vec![3], None));
+}
+
+#[tokio::test]
+async fn what_is_paid_while_a_move_commits_opens_for_the_device_that_has_gone() {
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    paid(&access, &guest(1)).await;
+    link(&access, 1, key(), 1).await;
+    forget_moves(&access);
+    let moving = access.tickets.moving.lock().await;
+    let committing = access.tickets.committing.lock().await;
+    let new = NewDevice {
+        mac: guest(2).mac,
+        leaving: vec![guest(1).mac],
+        at: shown_at("guest", MINUTE),
+        rules: rules(1),
+    };
+    let TakeOver::Done(moved) = access.store.attach(&AccountKey::Claim(key()), new).await.unwrap() else {
+        panic!("not moved")
+    };
+    let its_own = NewGrant { metric: Metric::Milliseconds, ..some_bytes(1, 60_000) };
+    let admission = access.store.grant(its_own).await.unwrap();
+    let mut admitting = std::pin::pin!(access.admit(admission));
+    assert!(is_begun(admitting.as_mut()).await);
+    access.follow_move(committing, moved, &[guest(1).mac], guest(2).mac).await;
+    drop(moving);
+    assert!(admitting.await.is_running());
+    assert_eq!(open(&gate), [1, 2]);
+}
+
+#[tokio::test]
+async fn bytes_that_are_taken_from_another_device_while_their_account_ends_open_nothing() {
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    bytes(&access, 1, 5000).await;
+    link(&access, 1, key(), 2).await;
+    attach(&access, 3, key(), 2).await.unwrap();
+    clock.advance(COOLDOWN);
+    forget_moves(&access);
+    let admission = access.store.grant(some_bytes(1, 5000)).await.unwrap();
+    let moving = access.tickets.moving.lock().await;
+    let mut admitting = std::pin::pin!(access.admit(admission));
+    assert!(is_begun(admitting.as_mut()).await);
+    let committing = access.tickets.committing.lock().await;
+    let linked = access.store.link(guest(2).mac, key(), rules(1)).await.unwrap();
+    let Linked::Done { detached, moved, .. } = linked else { panic!("not linked") };
+    access.follow_move(committing, moved, &detached, guest(2).mac).await;
+    drop(moving);
+    admitting.await;
+    assert_eq!((open(&gate), access.session(guest(1).mac, "guest")), (vec![2], None));
 }
 
 #[tokio::test]

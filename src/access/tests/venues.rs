@@ -207,7 +207,7 @@ async fn a_row_of_before_the_move_opens_nothing_where_it_was_sold() {
     let ticket = minutes(&access, &guest(1), 10).await;
     let stale = access.sessions().get(&guest(1).mac).unwrap()[0].clone();
     show(&access, &guest(1), by_bytes("hall", 1), &ticket).await.unwrap();
-    assert!(!access.open_for(stale).await.is_running());
+    assert!(!access.open_unless_moved(stale).await.is_running());
     assert!(gate.leases_at("yard").is_empty());
 }
 
