@@ -212,6 +212,7 @@ impl Store {
             let mut moved = Moved { devices: row.devices, rows: sessions_on_devices(tx, account)? };
             moved.devices.push(new.mac);
             if let Some(left) = left {
+                note_left(tx, left, now)?;
                 hold_on(tx, left)?;
                 moved.devices.extend(beside.into_iter().filter(|device| *device != new.mac));
                 moved.rows.extend(sessions_on_devices(tx, left)?);
@@ -230,7 +231,7 @@ impl Store {
             if !detach(tx, account, &mac.to_string())? {
                 return Ok(None);
             }
-            tx.execute("UPDATE accounts SET left_ms = ?2 WHERE id = ?1", params![account, now])?;
+            note_left(tx, account, now)?;
             hold_on(tx, account)?;
             Ok(Some(Moved { devices, rows: sessions_on_devices(tx, account)? }))
         })
@@ -317,6 +318,12 @@ fn link(
     Ok(Linked::Done { account: name, detached, moved })
 }
 
+/// A device has left an account of its own accord: who takes its place moves something.
+fn note_left(tx: &Transaction, account: i64, now: Millis) -> Result<(), StoreError> {
+    tx.execute("UPDATE accounts SET left_ms = ?2 WHERE id = ?1", params![account, now])?;
+    Ok(())
+}
+
 /// Whether a device was detached from an account since its last move.
 fn was_left(tx: &Transaction, account: i64) -> Result<bool, StoreError> {
     let mut left = tx.prepare_cached("SELECT left_ms IS NOT NULL FROM accounts WHERE id = ?1")?;
@@ -378,17 +385,18 @@ fn hold_on(tx: &Transaction, account: i64) -> Result<(), StoreError> {
 }
 
 /// An account that takes the place of `other` keeps the other's ticket, if it has none itself, and the later of both last
-/// moves.
+/// moves and links.
 fn merge_notes(tx: &Transaction, account: i64, other: i64) -> Result<(), StoreError> {
-    let kept: (Option<Vec<u8>>, Option<Millis>) =
-        tx.query_row("SELECT ticket, moved_ms FROM accounts WHERE id = ?1", [other], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+    let kept: (Option<Vec<u8>>, Option<Millis>, Option<Millis>) =
+        tx.query_row("SELECT ticket, moved_ms, merged_ms FROM accounts WHERE id = ?1", [other], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?;
     tx.execute("UPDATE accounts SET ticket = NULL WHERE id = ?1", [other])?;
     tx.execute(
         "UPDATE accounts SET ticket = COALESCE(ticket, ?2),
-             moved_ms = MAX(COALESCE(moved_ms, ?3), COALESCE(?3, moved_ms)) WHERE id = ?1",
-        params![account, kept.0, kept.1],
+             moved_ms = MAX(COALESCE(moved_ms, ?3), COALESCE(?3, moved_ms)),
+             merged_ms = MAX(COALESCE(merged_ms, ?4), COALESCE(?4, merged_ms)) WHERE id = ?1",
+        params![account, kept.0, kept.1, kept.2],
     )?;
     Ok(())
 }

@@ -150,6 +150,35 @@ async fn a_place_that_was_left_is_taken_at_most_once_in_a_cooldown() {
 }
 
 #[tokio::test]
+async fn a_place_that_was_left_for_another_account_is_taken_at_most_once_in_a_cooldown() {
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    access.grant(guest(1).mac, "guest", Metric::Milliseconds, Allotment(600_000)).await.unwrap();
+    link(&access, 1, key(), 2).await;
+    attach(&access, 2, key(), 2).await.unwrap();
+    paid(&access, &guest(3)).await;
+    link(&access, 3, Claim::Card(1), 3).await;
+    attach(&access, 2, Claim::Card(1), 3).await.unwrap();
+    attach(&access, 4, key(), 2).await.unwrap();
+    attach(&access, 4, Claim::Card(1), 3).await.unwrap();
+    assert!(matches!(attach(&access, 5, key(), 2).await, Err(TicketError::TooSoon(COOLDOWN))));
+    assert_eq!(open(&gate), [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn a_link_that_makes_no_device_go_does_not_shorten_the_cooldown() {
+    let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
+    let access = start(&dir, &clock, &gate).await;
+    access.grant(guest(1).mac, "guest", Metric::Milliseconds, Allotment(600_000)).await.unwrap();
+    link(&access, 1, key(), 2).await;
+    detach(&access, 1).await.unwrap();
+    link(&access, 2, key(), 2).await;
+    link(&access, 3, key(), 2).await;
+    assert!(matches!(attach(&access, 4, key(), 2).await, Err(TicketError::TooSoon(COOLDOWN))));
+    assert_eq!(open(&gate), [2, 3]);
+}
+
+#[tokio::test]
 async fn time_runs_on_while_nothing_is_attached_and_bytes_stay() {
     let (dir, clock, gate) = (Scratch::new(), clock(), RecordingGate::new());
     let access = start(&dir, &clock, &gate).await;
