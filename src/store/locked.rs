@@ -487,6 +487,17 @@ pub(super) fn note_voucher(
         ),
         &[id.into(), to.into(), at.into(), error.map_or(super::Datum::Nothing, |error| error.into())],
     )?;
+    // What has failed was never made, of what there may be of its product.
+    let change = if to == "failed" { "- 1" } else { "+ 1" };
+    if (to == "failed") != (was == "failed") {
+        door.execute(
+            &format!(
+                "UPDATE voucher_series SET made = made {change}
+                 WHERE tenant = $1 AND product = (SELECT product FROM vouchers WHERE tenant = $1 AND id = $2)"
+            ),
+            &[id.into()],
+        )?;
+    }
     let (voucher, reason, nobody) = (id, error.unwrap_or_default(), "");
     let step = ChangedState { voucher, was: &was, became: to, reason, who: nobody, request_id: nobody, at };
     note_step(door, &step)?;

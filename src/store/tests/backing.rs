@@ -167,6 +167,24 @@ async fn a_payment_that_comes_while_its_invoice_is_closed_is_not_lost() {
 }
 
 #[tokio::test]
+async fn what_has_failed_takes_nothing_of_what_there_may_be_of_its_product() {
+    let (_scratch, store) = with_rows(AWAITED).await;
+    let series = "UPDATE vouchers SET product = 'hour';
+                  INSERT INTO voucher_series VALUES ('main', 'hour', 3), ('main', 'day', 3), ('other', 'hour', 3);";
+    store.write(move |tx| Ok(tx.execute_batch(series)?)).await.unwrap();
+    let made = async || {
+        texts(&store, "SELECT product || ' ' || made FROM voucher_series ORDER BY tenant, product").await
+    };
+    store.funding_begin(invoice("q1")).await.unwrap();
+    for _ in 0..2 {
+        store.funding_expired(&Tenant::main(), "b", "invoice_expired").await.unwrap();
+        assert_eq!(made().await, ["day 3", "hour 2", "hour 3"]);
+    }
+    assert!(store.funding_reopened(&Tenant::main(), "b").await.unwrap());
+    assert_eq!(made().await, ["day 3", "hour 3", "hour 3"], "it was paid for after all");
+}
+
+#[tokio::test]
 async fn the_ecash_of_a_mint_that_is_gone_hides_no_other() {
     let (_scratch, store) = with_rows(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
