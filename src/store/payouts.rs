@@ -58,8 +58,19 @@ pub enum PayoutEnd {
     },
     /// For good; the code of why.
     Failed(String),
-    /// What it awaits does not come; the code of why. One that has it goes on.
-    NotPaid(String),
+    /// What it awaits does not come; the code of why. One that has it goes on, and one that awaits something else than `wallet`
+    /// by now.
+    NotPaid {
+        code: String,
+        wallet: String,
+    },
+}
+
+impl PayoutRow {
+    /// How it ends where what it awaits does not come; the code of why.
+    pub fn not_paid(&self, code: &str) -> PayoutEnd {
+        PayoutEnd::NotPaid { code: code.to_owned(), wallet: self.wallet.clone() }
+    }
 }
 
 impl Store {
@@ -153,7 +164,7 @@ impl Store {
                 None => "",
             };
             if !why.is_empty() {
-                end(&door, &row, PayoutEnd::NotPaid(why.to_owned()), (now, wall))?;
+                end(&door, &row, row.not_paid(why), (now, wall))?;
                 return Ok(false);
             }
             step(&door, &row, PayoutState::Created, "", (now, wall))?;
@@ -481,8 +492,10 @@ fn end(
             let paid = (row.kind.purse(), OWED);
             book(door, &format!("{id}/paid"), paid, amount, id, wall)?;
         }
-        PayoutEnd::NotPaid(_) if row.state != PayoutState::Awaiting => return Ok(false),
-        PayoutEnd::Failed(code) | PayoutEnd::NotPaid(code) => {
+        PayoutEnd::NotPaid { wallet, .. } if row.state != PayoutState::Awaiting || row.wallet != *wallet => {
+            return Ok(false)
+        }
+        PayoutEnd::Failed(code) | PayoutEnd::NotPaid { code, .. } => {
             let to = match row.state {
                 PayoutState::Awaiting => PayoutState::Failed,
                 _ if is_reserved => PayoutState::Refunded,

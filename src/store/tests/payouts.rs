@@ -280,16 +280,28 @@ async fn what_nobody_pays_for_takes_nothing_from_the_day_and_counts_once_it_is_p
 async fn what_has_its_money_does_not_end_as_not_paid() {
     let (_scratch, store) = with_balance(1000).await;
     let by_token = |id: &str| NewPayout { via: PaidBy::Token, ..payout(id, 100, 770) };
-    let not_paid = || PayoutEnd::NotPaid("token_spent".to_owned());
-    opened(&store, by_token("TP1")).await;
+    let not_paid = |row: PayoutRow| row.not_paid("token_spent");
+    let first = opened(&store, by_token("TP1")).await;
     assert!(store.payout_funded("TP1".to_owned(), || RULES).await.unwrap());
     sent(&store, "TP1").await;
-    assert!(!store.end_payout("TP1".to_owned(), not_paid()).await.unwrap(), "it may be paid out by now");
+    assert!(!store.end_payout("TP1".to_owned(), not_paid(first)).await.unwrap(), "it may be paid out by now");
     assert_eq!(balance(&store).await, (230, 770));
-    opened(&store, by_token("TP2")).await;
-    assert!(store.end_payout("TP2".to_owned(), not_paid()).await.unwrap());
+    let second = opened(&store, by_token("TP2")).await;
+    assert!(store.end_payout("TP2".to_owned(), not_paid(second)).await.unwrap());
     assert!(!store.payout_funded("TP2".to_owned(), || RULES).await.unwrap());
     assert_eq!((balance(&store).await, book(&store, "orders", "KES").await), ((230, 770), -100));
+}
+
+#[tokio::test]
+async fn one_that_another_request_has_an_invoice_for_does_not_end_for_want_of_one() {
+    let (_scratch, store) = with_balance(0).await;
+    let by_invoice = |id: &str| NewPayout { via: PaidBy::Lightning, ..payout(id, 100, 770) };
+    let row = opened(&store, by_invoice("TP1")).await;
+    store.payout_awaits("TP1".to_owned(), "invoice:2".to_owned()).await.unwrap();
+    assert!(!store.end_payout("TP1".to_owned(), row.not_paid("MINT_AWAY")).await.unwrap());
+    let row = store.payout("TP1".to_owned()).await.unwrap().unwrap();
+    assert_eq!((row.state, row.wallet.as_str()), (PayoutState::Awaiting, "invoice:2"));
+    assert!(store.end_payout("TP1".to_owned(), row.not_paid("not_paid")).await.unwrap());
 }
 
 #[tokio::test]

@@ -243,7 +243,7 @@ impl MpesaEngine {
         };
         if let Some(came) = came {
             if came.account != row.account {
-                self.end_payout(row, PayoutEnd::NotPaid("token_spent".to_owned())).await?;
+                self.end_payout(row, row.not_paid("token_spent")).await?;
                 return Ok(None);
             }
             let is_funded = store.payout_funded(row.id.clone(), self.rules()).await?;
@@ -262,7 +262,7 @@ impl MpesaEngine {
             _ => false,
         };
         if !is_open && row.created.saturating_add(pace.of(life)) < store.now() {
-            self.end_payout(row, PayoutEnd::NotPaid("not_paid".to_owned())).await?;
+            self.end_payout(row, row.not_paid("not_paid")).await?;
             return Ok(None);
         }
         Ok(Some(store.now().saturating_add(pace.of(AWAITED))))

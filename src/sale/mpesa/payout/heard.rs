@@ -97,7 +97,9 @@ impl MpesaEngine {
     pub(super) async fn end_payout(&self, row: &PayoutRow, ended: PayoutEnd) -> Result<bool, StoreError> {
         let said = match &ended {
             PayoutEnd::Paid { .. } => "paid".to_owned(),
-            PayoutEnd::NotPaid(code) => format!("came to nothing ({code}) before anything was taken for it"),
+            PayoutEnd::NotPaid { code, .. } => {
+                format!("came to nothing ({code}) before anything was taken for it")
+            }
             PayoutEnd::Failed(code) => format!("came to nothing ({code}), what it cost is given back"),
         };
         let is_new = self.0.terms.store.end_payout(row.id.clone(), ended).await?;

@@ -1,7 +1,7 @@
 //! Selling what is no balance yet: ecash that is brought with the question, or an invoice that somebody pays. Either becomes the
 //! account's balance first, and is paid out of it; whatever comes in between, it is there.
 
-use super::{hashed, MpesaEngine, PayoutEnd, PayoutError, PayoutWish};
+use super::{hashed, MpesaEngine, PayoutError, PayoutWish};
 use crate::ecash::wallet::Refusal;
 use crate::fiat::{Phone, Rates};
 use crate::sale::balance::{BalanceError, Balances};
@@ -42,7 +42,7 @@ impl MpesaEngine {
             }
             // It goes on by itself once that is known.
             Err(BalanceError::TokenUnclear) => Ok(row),
-            Err(error) => match self.end_payout(&row, PayoutEnd::NotPaid(error.code().to_owned())).await? {
+            Err(error) => match self.end_payout(&row, row.not_paid(error.code())).await? {
                 true => Err(error.into()),
                 // Another request has brought the same.
                 false => Ok(store.payout(row.id.clone()).await?.unwrap_or(row)),
@@ -61,6 +61,7 @@ impl MpesaEngine {
         let store = &self.0.terms.store;
         let wish = PayoutWish::Sell { phone, sold, via: PaidBy::Lightning };
         let row = self.open_payout(account, wish, rates.selling().await?, question).await?;
+        let mut refused = None;
         if row.wallet.is_empty() {
             match balances.invoice(account, sold, &format!("M-Pesa {}", row.id)).await {
                 Ok(made) => {
@@ -68,13 +69,16 @@ impl MpesaEngine {
                     store.payout_awaits(row.id.clone(), wallet).await?;
                 }
                 Err(error) => {
-                    self.end_payout(&row, PayoutEnd::NotPaid(error.code().to_owned())).await?;
-                    return Err(error.into());
+                    self.end_payout(&row, row.not_paid(error.code())).await?;
+                    refused = Some(error);
                 }
             }
         }
-        // The same question at the same time may have had another invoice made: the payout awaits one of the two.
+        // The same question at the same time may have had another invoice made: the payout awaits that one then.
         let row = store.payout(row.id.clone()).await?.unwrap_or(row);
+        if let Some(error) = refused.filter(|_| row.wallet.is_empty()) {
+            return Err(error.into());
+        }
         let hash = row.wallet.split_once(':').map(|(_, hash)| hash.to_owned()).unwrap_or_default();
         let known = store.topup(hash).await?;
         Ok((row, known.map(|known| known.invoice).unwrap_or_default()))
