@@ -30,7 +30,7 @@ pub enum MoneyPath {
     /// None is moved, or only what was paid before: it goes on.
     Rests,
     /// Every method but GET moves some, or makes what is worth some: 503 `SEALED`, from the table itself where it is not an
-    /// account's.
+    /// account's or a service's.
     Moves,
     /// A guest pays: the engine says it, in the words of the page or the protocol.
     Buys,
@@ -177,9 +177,10 @@ impl Route {
     }
 
     /// Whether a request of this method moves money, and is refused by the table while the key files are sealed. An account's
-    /// handler does that itself: whoever has no token does not hear it.
+    /// handler and a service's do that themselves: whoever has no token, or has not signed, does not hear it.
     pub fn needs_keys(&self, method: &Method) -> bool {
-        self.money == MoneyPath::Moves && self.guard != Guard::Account && !Verb::Get.takes(method)
+        let asks_itself = matches!(self.guard, Guard::Account | Guard::Signature);
+        self.money == MoneyPath::Moves && !asks_itself && !Verb::Get.takes(method)
     }
 
     pub fn is_for_all_others(&self) -> bool {

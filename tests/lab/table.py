@@ -11,6 +11,7 @@ class Row:
     audiences: list[str]
     method: str
     path: str
+    guard: str
     money: str
     """What a request does with money: `moves`, `buys`, or nothing."""
 
@@ -25,6 +26,6 @@ def rows() -> list[Row]:
     for line in readme().splitlines():
         cells = [cell.strip() for cell in line.split("|")[1:7]]
         if line.startswith("| ") and len(cells) == 6 and cells[2].startswith("`"):
-            who, method, path, _, _, money = cells
-            found.append(Row(who.split(", "), method, path.strip("`"), money))
+            who, method, path, guard, _, money = cells
+            found.append(Row(who.split(", "), method, path.strip("`"), guard, money))
     return found

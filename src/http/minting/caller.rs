@@ -8,7 +8,7 @@ use crate::commands::Operator;
 use crate::config::{Config, Tenant, Venue};
 use crate::form::pairs;
 use crate::shop::Shop;
-use crate::store::NewAuditRow;
+use crate::store::{NewAuditRow, StoreError};
 use crate::units::Millis;
 use crate::uuid::Uuid;
 use crate::vouchers::{KeyPlace, VoucherRefusal};
@@ -41,6 +41,14 @@ pub async fn service(
         return Err(other_tenant());
     }
     Ok((service.id, tenant))
+}
+
+/// Refuses a service that has signed while the key files are sealed.
+pub fn is_open(edge: &Edge) -> Result<(), VoucherRefusal> {
+    match edge.site.is_sealed() {
+        true => Err(StoreError::Sealed.into()),
+        false => Ok(()),
+    }
 }
 
 pub fn not_believed(shop: &Shop, at: &Entrance, refusal: &ServiceRefusal) -> VoucherRefusal {

@@ -7,7 +7,7 @@ use super::super::keyed;
 use super::super::route::Answering;
 use super::super::sent::Sent;
 use super::super::Edge;
-use super::caller::{new_id, not_believed, nowhere, service, shop, target, tenant_of_key};
+use super::caller::{is_open, new_id, not_believed, nowhere, service, shop, target, tenant_of_key};
 use super::orders::{product_of, product_order, webhook_order};
 use crate::config::Config;
 use crate::hex;
@@ -49,6 +49,7 @@ async fn webhook(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer, 
     let text = keyed::text(sent).await?;
     let signed = shop.auth.webhook(signature.as_deref(), timestamp.as_deref(), text.as_bytes());
     let number = signed.map_err(|refusal| not_believed(&shop, at, &refusal))?;
+    is_open(edge)?;
     let named = config.webhooks.get(number).and_then(|webhook| webhook.tenant.clone());
     let tenant = tenant_of_key(&config, named.as_deref())?;
     let body = input::body(&text, PAID)?;

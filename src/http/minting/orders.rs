@@ -9,7 +9,8 @@ use super::super::route::Answering;
 use super::super::sent::Sent;
 use super::super::Edge;
 use super::caller::{
-    audit, audit_row, new_id, other_tenant, place, service, shop, signed_in, target, tenant_of, venue_of,
+    audit, audit_row, is_open, new_id, other_tenant, place, service, shop, signed_in, target, tenant_of,
+    venue_of,
 };
 use super::shapes::{batch_shape, queued_shape, tickets_shape};
 use crate::commands::BEGUN;
@@ -198,6 +199,7 @@ async fn internal(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer,
     let target = target(&sent);
     let text = keyed::text(sent).await?;
     let (service, tenant) = service(edge, at, (&headers, &method, &target), text.as_bytes()).await?;
+    is_open(edge)?;
     let body = input::body(&text, MINT_TICKETS)?;
     if body["tenantId"].as_str().is_some_and(|named| named != tenant.as_str()) {
         return Err(other_tenant());
