@@ -63,11 +63,14 @@ impl Price {
 
 /// What a venue sells a step of by each of its mints, to move value there.
 pub fn price_list(config: &Config, venue: &Venue) -> VenuePrice {
+    let own = config.tenant_of_venue(&venue.id);
+    let strangers = config.venues.iter().filter(|other| config.tenant_of_venue(&other.id) != own);
     VenuePrice {
         venue: venue.id.clone(),
         metric: venue.metric,
         step: Allotment(venue.step_size),
         per_step: config.mints_of(venue).map(|mint| (mint.url.clone(), mint.price_per_step)).collect(),
+        strangers: strangers.map(|other| other.id.clone()).collect(),
     }
 }
 
@@ -103,6 +106,19 @@ mod tests {
         assert_eq!(PRICE.value(Sats(8), Allotment(120_000)), Sats(6));
         assert_eq!(PRICE.value(Sats(6), Allotment(120_000)), Sats(6));
         assert_eq!(PRICE.value(Sats(8), Allotment(240_000)), Sats(8));
+    }
+
+    #[test]
+    fn what_was_paid_at_another_tenants_venue_has_no_value() {
+        let venues =
+            ["bar", "hall", "yard"].map(|name| format!("config venue '{name}'\n\tlist device '{name}0'\n"));
+        let club = "config tenant 'club'\n\tlist venue 'bar'\n\tlist venue 'hall'\n";
+        let text = format!("config tollgate 'main'\n{}", venues.concat());
+        for (tenants, strangers) in [("", ["", "", ""]), (club, ["yard", "yard", "bar hall"])] {
+            let config = Config::from_uci(&format!("{text}{tenants}")).unwrap().0;
+            let found = config.venues.iter().map(|venue| price_list(&config, venue).strangers.join(" "));
+            assert_eq!(found.collect::<Vec<_>>(), strangers);
+        }
     }
 
     #[test]

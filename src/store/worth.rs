@@ -25,6 +25,8 @@ pub struct VenuePrice {
     pub metric: Metric,
     pub step: Allotment,
     pub per_step: Vec<(MintUrl, Sats)>,
+    /// The venues of other tenants: what is left there has no value here.
+    pub strangers: Vec<String>,
 }
 
 /// What becomes of an account's sessions when its guest goes on at a venue.
@@ -86,7 +88,8 @@ impl VenuePrice {
         if elsewhere().next().is_none() {
             return Moving::Nothing;
         }
-        let left = elsewhere().map(|row| row.worth.left(row.remaining(now)));
+        let ours = || elsewhere().filter(|row| !self.strangers.contains(&row.venue));
+        let left = ours().map(|row| row.worth.left(row.remaining(now)));
         let worth = left.fold(Worth::default(), Worth::plus);
         let bought = self.at(worth.mint.as_ref()).and_then(|(mint, price)| {
             let steps = (worth.value.0 / 1000).checked_div(price.0).filter(|steps| *steps > 0)?;
@@ -94,7 +97,7 @@ impl VenuePrice {
         });
         match bought {
             Some((mint, value, allotment)) => {
-                let from = elsewhere().map(|row| (row.venue.clone(), row.metric)).collect();
+                let from = ours().map(|row| (row.venue.clone(), row.metric)).collect();
                 Moving::Steps { from, allotment, value, mint }
             }
             None if is_here => Moving::Nothing,
@@ -147,8 +150,8 @@ mod tests {
     #[test]
     fn the_price_is_that_of_the_mint_that_was_paid_or_else_the_dearest() {
         let per_step = vec![(mint("a"), Sats(1)), (mint("b"), Sats(3)), (mint("c"), Sats(2))];
-        let price =
-            VenuePrice { venue: "hall".to_owned(), metric: Metric::Bytes, step: Allotment(1), per_step };
+        let (venue, strangers) = ("hall".to_owned(), Vec::new());
+        let price = VenuePrice { venue, metric: Metric::Bytes, step: Allotment(1), per_step, strangers };
         assert_eq!(price.at(Some(&mint("a"))), Some((Some(mint("a")), Sats(1))));
         assert_eq!(price.at(Some(&mint("x"))), Some((Some(mint("x")), Sats(3))));
         assert_eq!(price.at(None), Some((None, Sats(3))));

@@ -20,6 +20,7 @@ pub fn shown_at(venue: &str, step: Millis) -> ShownAt {
         metric: Metric::Milliseconds,
         step: step.into(),
         per_step: vec![(mint, Sats(1))],
+        strangers: Vec::new(),
     };
     ShownAt { price, is_wish: true }
 }

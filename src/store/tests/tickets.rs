@@ -106,6 +106,7 @@ pub(super) fn shown_at(venue: &str, is_wish: bool) -> ShownAt {
         metric: Metric::Milliseconds,
         step: Allotment(MINUTE),
         per_step: vec![(mint, Sats(1))],
+        strangers: Vec::new(),
     };
     ShownAt { price, is_wish }
 }

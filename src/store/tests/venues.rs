@@ -27,6 +27,7 @@ fn hall(sats: u64) -> VenuePrice {
         metric: Metric::Bytes,
         step: Allotment(KIB),
         per_step: vec![(mint("a"), Sats(sats))],
+        strangers: Vec::new(),
     }
 }
 
@@ -151,6 +152,20 @@ async fn what_was_given_away_or_is_too_little_stays() {
     buy(&store, "hall", Metric::Bytes, KIB, 1).await;
     assert!(matches!(bring(&store, &ticket, hall(1)).await, TakeOver::Done(_)));
     assert_eq!(left(&store).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_was_paid_at_another_tenants_venue_stays_there() {
+    let dir = Scratch::new();
+    let store = Store::open(dir.path(), &clock()).unwrap();
+    let ticket = minutes(&store, 10, 10).await.ticket.unwrap();
+    let before = left(&store).await;
+    let club = || VenuePrice { strangers: vec!["yard".to_owned()], ..hall(1) };
+    assert_eq!(bring(&store, &ticket, club()).await, TakeOver::TooLittle);
+    assert_eq!(left(&store).await, before);
+    buy(&store, "bar", Metric::Bytes, 2 * KIB, 2).await;
+    assert!(matches!(bring(&store, &ticket, club()).await, TakeOver::Done(_)));
+    assert_eq!(left(&store).await, [("hall".to_owned(), 2 * KIB), ("yard".to_owned(), 10 * MINUTE)]);
 }
 
 #[tokio::test]
