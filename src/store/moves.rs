@@ -10,6 +10,8 @@ use super::accounts::{
 use super::claims::{add_claim, claimed, hand_over, Claim};
 use super::door::Door;
 use super::grants::{add_grant, NewGrant};
+use super::operations::hand_over_receipts;
+use super::orders::hand_over_orders;
 use super::reference::Reference;
 use super::session_rows::{session_by_account, sessions_of_account, sessions_on_devices, SessionRow};
 use super::time::{self, Moment};
@@ -353,12 +355,14 @@ fn account_row(tx: &Transaction, account: i64, mac: &str) -> Result<AccountRow, 
     Ok(AccountRow { devices, sessions, moved, was_left })
 }
 
-/// Detaches these in favour of `mac`: what they have asked for is its business now.
+/// Detaches these in favour of `mac`: what they have asked for, or pay at this moment, is its business now.
 fn make_room(tx: &Transaction, account: i64, leaving: &[MacAddr], mac: &str) -> Result<(), StoreError> {
     for gone in leaving {
         let gone = gone.to_string();
         detach(tx, account, &gone)?;
         tx.execute("UPDATE requests SET mac = ?2 WHERE mac = ?1", params![gone, mac])?;
+        hand_over_receipts(tx, &gone, mac)?;
+        hand_over_orders(&Door::of(tx), &gone, mac)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::balances::{credit, settle, NewMove};
 use super::buys::keep_promises;
 use super::counters::new_operation_number;
 use super::door::Door;
-use super::grants::{add_grant, known_grant, NewGrant};
+use super::grants::{add_grant, known_grant, mac_in_text, NewGrant};
 use super::ledger::BookAccount;
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey, PurseName};
@@ -323,6 +323,15 @@ pub(super) fn begin_op(tx: &Transaction, vault: &Vault, now: Millis, op: NewOp) 
         keep_promises(tx, margin)?;
     }
     Ok(Begun::New(op_by_id(tx, vault, id)?.ok_or(StoreError::Gone)?))
+}
+
+/// What a device has posted, and its mint has not taken yet, is granted to another in its place.
+pub(super) fn hand_over_receipts(tx: &Transaction, gone: &str, mac: &str) -> Result<(), StoreError> {
+    tx.execute(
+        "UPDATE wallet_ops SET access = replace(access, ?1, ?2) WHERE state = 'open' AND access IS NOT NULL",
+        [mac_in_text(gone), mac_in_text(mac)],
+    )?;
+    Ok(())
 }
 
 pub(super) fn add_outputs(

@@ -5,7 +5,7 @@
 
 use super::buys::{may_buy, note_buy, settle_buy, NewBuy, NoBuy, BUY};
 use super::door::{Datum, Door};
-use super::grants::{add_grant, NewGrant};
+use super::grants::{add_grant, mac_in_text, NewGrant};
 use super::jobs::{add_job, end_job};
 use super::keyfile::Secret;
 use super::ledger::{book, BookAccount, KES};
@@ -449,6 +449,16 @@ fn waits(
     let most = usize::try_from(rules.most_a_day).unwrap_or(usize::MAX);
     let first = today.len().checked_sub(most).and_then(|at| today.get(at));
     Ok((pause, first.map_or(Millis::ZERO, |first| first.saturating_add(rules.day).saturating_sub(now))))
+}
+
+/// What a device has ordered is another's in its place, unless that one has asked the same question.
+pub(super) fn hand_over_orders(door: &Door, gone: &str, mac: &str) -> Result<(), StoreError> {
+    let statement =
+        "UPDATE orders SET mac = $3, access = REPLACE(access, $4, $5) WHERE tenant = $1 AND mac = $2
+         AND NOT EXISTS (SELECT 1 FROM orders known WHERE known.tenant = $1 AND known.mac = $3
+                         AND known.asked = orders.asked AND known.asked != '')";
+    let values = [gone.into(), mac.into(), mac_in_text(gone).into(), mac_in_text(mac).into()];
+    door.execute(statement, &values).map(drop)
 }
 
 /// What names the customer goes, but for hashes; nothing is left to be done.

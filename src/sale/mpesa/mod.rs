@@ -18,6 +18,7 @@ mod view;
 pub use error::MpesaError;
 pub use view::{OrderFault, OrderView};
 
+use super::event::SaleEvent;
 use super::guesses::Guesses;
 use super::invoice::InvoiceEngine;
 use super::{Price, Terms};
@@ -126,6 +127,12 @@ impl MpesaEngine {
         let working = engine.clone();
         task::spawn(async move { working.work().await });
         task::spawn(engine.clone().collect());
+        let orders = engine.clone();
+        engine.0.invoices.listen(move |event| {
+            if let SaleEvent::Gone { devices, to } = event {
+                orders.table().hand_over(devices, *to);
+            }
+        });
         Ok(engine)
     }
 

@@ -64,6 +64,15 @@ impl OrderTable {
         self.of_guests.insert(mac, (id.to_owned(), at));
     }
 
+    /// What these guests have ordered is to be shown to another.
+    pub fn hand_over(&mut self, gone: &[MacAddr], to: MacAddr) {
+        for mac in gone {
+            if let Some((id, at)) = self.of_guests.remove(mac) {
+                self.note_guest(to, &id, at);
+            }
+        }
+    }
+
     pub fn of_guest(&self, mac: MacAddr) -> Option<&str> {
         self.of_guests.get(&mac).map(|(id, _)| id.as_str())
     }

@@ -1,11 +1,12 @@
 //! Orders that are paid in shillings: what is paid counts once, in one commit with the books, and no step goes back.
 
 use super::sales::mac;
+use super::tickets::in_place_of;
 use super::*;
 use crate::config::Metric;
 use crate::store::{
-    HeardCallback, NewGrant, NewOrder, OpenedOrder, OrderRow, OrderState, OrdersSince, PromptRules,
-    Reference, Secret, Settled,
+    AccountKey, HeardCallback, NewGrant, NewOrder, OpenedOrder, OrderRow, OrderState, OrdersSince,
+    PromptRules, Reference, Secret, Settled, TakeOver,
 };
 use crate::units::Kes;
 
@@ -101,6 +102,21 @@ async fn of_many_at_once_one_settles_and_what_is_paid_never_fails() {
     let found = store.order_by_receipt("R1".to_owned(), "hash of p1".to_owned()).await.unwrap();
     assert!(found.is_some());
     assert!(store.order_by_receipt("R1".to_owned(), "hash of p2".to_owned()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_order_goes_with_its_guest_to_another_device() {
+    let (_scratch, _, store) = opened();
+    let paid = NewGrant { reference: Reference::read("token:1"), ..order("", 1, "", 1).access };
+    let ticket = store.grant(paid).await.unwrap().into_row().ticket.unwrap();
+    pending(&store, "TG1").await;
+    let moved = store.attach(&AccountKey::Ticket(ticket), in_place_of(1, 2)).await.unwrap();
+    assert!(matches!(moved, TakeOver::Done(_)));
+    let Settled::Granted(session) = store.settle_order("TG1".to_owned(), None, false).await.unwrap() else {
+        panic!("it is paid");
+    };
+    assert_eq!((session.mac, session.allotment), (mac(2), Allotment(7_200_000)));
+    assert_eq!(store.order("TG1".to_owned()).await.unwrap().unwrap().mac, mac(2));
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@ use crate::config::{Metric, MintUrl};
 use crate::mac::MacAddr;
 use crate::store::Reference;
 use crate::store::{
-    AccountKey, InvoiceRow, MoveRules, NewDevice, NewGrant, NewPart, NewRequest, Owner, RequestId,
-    RequestRow, SessionRow, ShownAt, TakeOver, Ticket, TokenForm, Tokens, VenuePrice,
+    AccountKey, Begun, InvoiceRow, Known, MoveRules, NewDevice, NewGrant, NewOp, NewPart, NewRequest, OpKind,
+    Owner, PurseName, RequestId, RequestRow, SessionRow, ShownAt, TakeOver, Ticket, TokenForm, Tokens,
+    VenuePrice,
 };
 
 const MINUTE: u64 = 60_000;
@@ -185,6 +186,39 @@ async fn who_has_paid_for_tokens_only_gets_a_ticket_that_moves_them() {
     assert_eq!(done(books.take_over(&ticket, 1, 2).await), []);
     assert_eq!(books.store.undelivered(Some(mac(2))).await.unwrap(), [request.id]);
     assert!(books.store.undelivered(Some(mac(1))).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_that_its_mint_takes_after_the_move_is_for_the_device_that_has_come() {
+    let books = Books::new();
+    let ticket = books.minute(1).await;
+    let [theirs, others] = [(1, "token:1"), (3, "token:3")].map(|(guest, reference)| NewGrant {
+        reference: Reference::read(reference),
+        mac: mac(guest),
+        venue: "guest".to_owned(),
+        amount: Sats(1).into(),
+        metric: Metric::Milliseconds,
+        allotment: Allotment(MINUTE),
+        value: Sats(1).into(),
+        mint: None,
+    });
+    let begin = |grant: &NewGrant| {
+        let mint = MintUrl::parse("https://mint.example").unwrap();
+        books.store.op_begin(NewOp {
+            reference: Some(grant.reference.clone()),
+            grant: Some(grant.clone()),
+            ..NewOp::new(OpKind::Receive, PurseName::House, mint, Sats(1))
+        })
+    };
+    let (theirs, others) = (begin(&theirs).await.unwrap(), begin(&others).await.unwrap());
+    let (Begun::New(theirs), Begun::New(others)) = (theirs, others) else { panic!("new ones") };
+    done(books.take_over(&ticket, 1, 2).await);
+    let session = books.store.op_done(theirs.id, None, None).await.unwrap().unwrap();
+    assert_eq!((session.mac, session.allotment), (mac(2), Allotment(2 * MINUTE)));
+    let again = books.store.op_known(Reference::read("token:1")).await.unwrap();
+    let Some(Known::Done { session: Some(again), .. }) = again else { panic!("it is granted") };
+    assert_eq!(again.mac, mac(2), "who posts it again is told so");
+    assert_eq!(books.store.op_done(others.id, None, None).await.unwrap().unwrap().mac, mac(3));
 }
 
 #[tokio::test]
