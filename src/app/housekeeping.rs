@@ -71,8 +71,8 @@ impl Housekeeping {
 async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     forget_records(&shop.store, shop.cards.as_ref().ok()).await?;
     shop.store.forget_invites(shop.store.now().saturating_sub(KEEP)).await?;
-    let (old, wall) = (shop.store.now().saturating_sub(KEEP), shop.store.wall());
-    let old_wall = UnixSeconds(wall.0.saturating_sub(KEEP.0 / 1000));
+    let (old, wall) = (shop.store.now().saturating_sub(KEEP), shop.store.lasting_wall());
+    let old_wall = UnixSeconds(wall.0.saturating_sub(KEEP.as_secs_ceil()));
     let before = |age| shop.store.now().saturating_sub(age);
     let (unpaid, unsent) = (before(KEEP_ORDERS.0), before(KEEP_ORDERS.1));
     let orders = OrdersSince { closed: old, unpaid, unsent, most_unpaid: MOST_UNPAID_ORDERS };
@@ -80,9 +80,8 @@ async fn forget(shop: &Shop, idle_too: bool) -> Result<(), StoreError> {
     shop.store.forget_balance_moves(old_wall).await?;
     shop.store.forget_topups(old_wall).await?;
     shop.store.forget_payouts(old).await?;
-    let since = shop.store.wall().0.saturating_sub(KEEP.as_secs_ceil());
     for tenant in shop.terms.config().all_tenants() {
-        shop.vouchers.book().tidy(&tenant, UnixSeconds(since)).await?;
+        shop.vouchers.book().tidy(&tenant, old_wall).await?;
     }
     match idle_too {
         true => shop.store.forget_idle(shop.store.now().saturating_sub(KEEP)).await,

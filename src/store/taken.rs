@@ -187,7 +187,7 @@ impl Store {
 
     /// The mints of locked ecash that is to be put back into the takings.
     pub fn mints_to_collect(&self) -> StoreAnswer<Vec<String>> {
-        let at = i64::try_from(self.wall().0).unwrap_or(i64::MAX);
+        let at = i64::try_from(self.lasting_wall().0).unwrap_or(i64::MAX);
         self.read(move |tx| {
             let statement =
                 format!("SELECT DISTINCT tenant, mint FROM locked WHERE {TO_COLLECT} ORDER BY mint");
@@ -200,7 +200,7 @@ impl Store {
 
     /// Some of it, of one mint: taken by its voucher's code, or not redeemed in time.
     pub fn locked_to_collect(&self, mint: String, most: u32) -> StoreAnswer<Vec<(Tenant, LockedRow)>> {
-        let at = i64::try_from(self.wall().0).unwrap_or(i64::MAX);
+        let at = i64::try_from(self.lasting_wall().0).unwrap_or(i64::MAX);
         self.read(move |tx| {
             let mut found = tx.prepare(&format!(
                 "SELECT tenant, id FROM locked WHERE {TO_COLLECT} AND mint = ?2 LIMIT ?3"

@@ -8,10 +8,11 @@
 //! up to 60 s since it was noted; both in the guest's favour.
 //!
 //! The wall clock is never shown below the highest one noted, nor below the time this program was written,
-//! so that a router that boots in 1970 does not take old quotes for fresh ones. A jump forward counts only
-//! once it has lasted from one note to the next: a clock that was wrong for a moment does not stay wrong
-//! for ever. One that was ahead for longer does, until the operator says that the earlier time is right:
-//! of two times that a router was told, it cannot know itself which one is wrong.
+//! so that a router that boots in 1970 does not take old quotes for fresh ones. A jump forward is noted only
+//! once it has lasted for some minutes: a clock that was wrong for a moment does not stay wrong for ever, and
+//! what ends for good by the wall clock, as vouchers do, does not end by it. One that was ahead for longer
+//! does stay wrong, until the operator says that the earlier time is right: of two times that a router was
+//! told, it cannot know itself which one is wrong.
 
 use super::usage::{note_usage, UsageRow};
 use super::{Store, StoreError};
@@ -29,8 +30,11 @@ const EVERY_IDLE: Millis = Millis::from_secs(3600);
 /// 2026-01-01: no copy of this program has run before.
 const WRITTEN: UnixSeconds = UnixSeconds(1_767_225_600);
 
-/// How much the wall clock may gain on the monotonic one between two notes before it counts as a jump.
+/// How much the wall clock may gain on the monotonic one before it counts as a jump.
 const DRIFT_SECS: u64 = 5;
+/// How long the wall clock must have gone without a jump to be noted: one whose battery is empty shows another year until
+/// NTP has answered.
+const LASTING: Millis = Millis::from_secs(240);
 
 /// What service time is reckoned from, when it was last noted, and what the wall clock is held to.
 pub(super) struct Timekeeper {
@@ -43,9 +47,8 @@ pub(super) struct Timekeeper {
 struct State {
     noted: Millis,
     floor: UnixSeconds,
-    /// Monotonic and wall reading at the last note: the wall may raise the floor if it still agrees at the
-    /// next.
-    previous: (Millis, UnixSeconds),
+    /// Monotonic and wall reading after the wall clock's last jump.
+    steady: (Millis, UnixSeconds),
 }
 
 /// Why the machine's wall clock is not believed.
@@ -78,6 +81,14 @@ impl Store {
     pub fn wall(&self) -> UnixSeconds {
         let time = &self.0.time;
         time.clock.wall().max(time.state().floor)
+    }
+
+    /// The wall clock; where it has jumped within the last four minutes, only what was noted of it. For what ends for good.
+    pub fn lasting_wall(&self) -> UnixSeconds {
+        let time = &self.0.time;
+        let mut state = time.state();
+        state.follow(&time.clock);
+        state.floor
     }
 
     /// Whether the machine's wall clock shows a time that can be true.
@@ -165,7 +176,7 @@ pub(super) fn resume(
     let is_same_boot = boot == clock.boot() && monotonic <= now;
     let monotonic = if is_same_boot { monotonic } else { now };
     let moment = Moment { boot: clock.boot(), monotonic, service, wall_floor: floor };
-    let state = State { noted: monotonic, floor: floor.max(WRITTEN), previous: (now, clock.wall()) };
+    let state = State { noted: monotonic, floor: floor.max(WRITTEN), steady: (now, clock.wall()) };
     let time = Timekeeper { clock: clock.clone(), anchor: (monotonic, service), state: Mutex::new(state) };
     Ok((time, (!is_same_boot).then_some(moment)))
 }
@@ -187,23 +198,32 @@ impl Timekeeper {
     }
 
     fn due(&self, every: Millis) -> Option<Moment> {
-        let (now, wall) = (self.clock.now(), self.clock.wall());
+        let now = self.clock.now();
         let mut state = self.state();
+        state.follow(&self.clock);
         if now.saturating_sub(state.noted) < every {
             return None;
         }
-        let (then, wall_then) = state.previous;
-        let elapsed = now.saturating_sub(then);
-        let expected = wall_then.0.saturating_add(elapsed.as_secs_ceil());
-        if elapsed >= EVERY && wall.0.abs_diff(expected) <= DRIFT_SECS {
-            state.floor = state.floor.max(wall);
-        }
         state.noted = now;
-        state.previous = (now, wall);
         Some(Moment { boot: self.clock.boot(), monotonic: now, service: self.now(), wall_floor: state.floor })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Raises the floor to a wall clock that has gone long enough without a jump.
+    fn follow(&mut self, clock: &Clock) {
+        let (now, wall) = (clock.now(), clock.wall());
+        let (since, wall_then) = self.steady;
+        let elapsed = now.saturating_sub(since);
+        let expected = wall_then.0.saturating_add(elapsed.as_secs_ceil());
+        if wall.0.abs_diff(expected) > DRIFT_SECS {
+            self.steady = (now, wall);
+        } else if elapsed >= LASTING {
+            self.floor = self.floor.max(wall);
+        }
     }
 }

@@ -169,7 +169,7 @@ impl VoucherBook {
 
     /// Ends what has expired by now. Where nothing has, it is one look at an index.
     pub async fn expire(&self, tenant: &Tenant) -> Result<(), StoreError> {
-        let (rows, now) = (self.of(tenant), self.store.wall());
+        let (rows, now) = (self.of(tenant), self.store.lasting_wall());
         while rows.write(move |door| rows::expire_some(door, now)).await? > 0 {}
         Ok(())
     }

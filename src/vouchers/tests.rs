@@ -133,6 +133,35 @@ async fn what_a_failed_order_has_reserved_comes_back_once_and_to_no_later_hour()
 }
 
 #[tokio::test]
+async fn a_clock_that_is_wrong_for_a_moment_ends_no_voucher() {
+    let folder = Folder(fresh_folder());
+    let clock = Clock::manual("boot-1", Millis::from_secs(7200), UnixSeconds(NOW + 100_000_000));
+    let store = Store::open(&folder.0, &clock).unwrap();
+    let (book, tenant) = (VoucherBook::new(store.clone()), Tenant::main());
+    let rows = book.of(&tenant);
+    let fill = rows.write(|door| {
+        door.execute(
+            "INSERT INTO vouchers (tenant, id, batch, position, hash, sealed, key_no, venue, product, owner, unit, amount, face_sat,
+                 funding, state, note, label, notify, created_by, created_at, changed_at, expires_at)
+             VALUES ($1, '00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000002', 0, 'h', 'code', 1,
+                 'guest', '', '', 'sats', 1, 1, 'none', 'ready', '', '', '', '', 0, 0, $2)",
+            &[UnixSeconds(NOW + 1000).into()],
+        )
+    });
+    fill.await.unwrap();
+    let kept = "SELECT state FROM vouchers WHERE tenant = $1 AND sealed = 'code'";
+    book.expire(&tenant).await.unwrap();
+    clock.set_wall(UnixSeconds(NOW));
+    for _ in 0..2 {
+        book.expire(&tenant).await.unwrap();
+        clock.advance(Millis::from_secs(700));
+    }
+    assert_eq!(ids(&rows, kept).await, ["ready"]);
+    book.expire(&tenant).await.unwrap();
+    assert!(ids(&rows, kept).await.is_empty(), "now its time is over");
+}
+
+#[tokio::test]
 async fn what_waits_and_what_was_given_up_is_bounded() {
     let (_folder, rows) = rows_of_a_tenant();
     let fill = rows.write(|door| {

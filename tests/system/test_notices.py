@@ -124,10 +124,10 @@ def test_a_voucher_that_expires_is_told_of_then_and_its_code_goes(lab, office, r
     clock = FakeClock(lab)
     office.daemon.stop()
     office.daemon.start(env=clock.env)
-    one, other = (ticket(notify=receiver.url, expiresAt=int(time.time()) + life) for life in (100, 3000))
+    one, other = (ticket(notify=receiver.url, expiresAt=int(time.time()) + life) for life in (230, 3000))
     office.batch(one, other)
     wait_for(lambda: [told["status"] for told in receiver.told] == ["ready", "ready"], 20, "both are there")
-    clock.later(120)
+    clock.later(245)
     told = receiver.wait(lambda told: told["status"] == "expired", 15)
     assert told["ticketId"] == one["id"] and told["updatedAt"] - told["expiresAt"] < 40
     kept = "SELECT id, state FROM vouchers WHERE sealed IS NOT NULL"

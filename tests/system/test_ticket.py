@@ -9,6 +9,7 @@ import pytest
 
 from lab.guest import ROUTER4, ROUTER6, Guest
 from lab.http_client import exchange
+from lab.payers import Purse, assert_notice, pay, usage
 from lab.place import PATIENCE, wait_for
 from lab.portal_client import PORTAL, MintProxy, read_request
 from lab.tickets import WRONG, change_mac, forget_packets, show
@@ -280,6 +281,23 @@ def test_a_page_under_a_foreign_name_gets_no_ticket_in_any_answer(shop, stranger
 
 
 # Tokens and requests go along
+
+
+def test_a_token_that_its_mint_has_not_taken_yet_goes_with_the_account(shop, stranger):
+    ticket = buy(shop, stranger)["ticket"]
+    token = Purse(shop.lab, shop.mint).token(7)
+    shop.mint.misbehave("rate_limited", on="swap")
+    answer, _ = pay(stranger, token)
+    assert_notice(answer, 503, "payment-outcome-unknown")
+    old = change_mac(shop.lab, stranger)
+    assert show(stranger, ticket).status == 200
+    shop.mint.behave()
+
+    # Whoever posts it again has the mint asked at once.
+    wait_for(lambda: pay(stranger, token)[0].status == 200, 30, "the mint has taken it", every=1)
+    assert usage(stranger).endswith(f"/{12 * MINUTE}")
+    assert old not in shop.daemon.paid_macs()
+    assert old not in [session["mac"] for session in shop.daemon.ask("sessions")["data"]]
 
 
 @pytest.mark.parametrize("by", ["socket", "post"])

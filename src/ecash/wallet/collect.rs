@@ -99,8 +99,11 @@ impl Wallet {
 
     /// Whether its end is known.
     pub(super) async fn collect_one(&self, tenant: &Tenant, row: LockedRow) -> Result<bool, StoreError> {
-        if row.state == LockedState::Ready && !self.0.store.take_expired(tenant, &row.id).await? {
-            return Ok(false);
+        if row.state == LockedState::Ready {
+            let is_over = row.locktime < self.0.store.lasting_wall();
+            if !is_over || !self.0.store.take_expired(tenant, &row.id).await? {
+                return Ok(false);
+            }
         }
         let proofs = self.0.store.locked_proofs(tenant, &row.id).await?;
         let Some(mint) = row.mint.clone() else { return Ok(false) };

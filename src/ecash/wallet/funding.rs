@@ -126,7 +126,7 @@ impl Wallet {
 
     /// Whether it is over.
     pub(super) async fn expire_funding(&self, funding: &FundingRow) -> Result<bool, EcashError> {
-        if self.0.store.wall().0 < funding.expires_at.0.saturating_add(GRACE) {
+        if self.0.store.lasting_wall().0 < funding.expires_at.0.saturating_add(GRACE) {
             return Ok(false);
         }
         log::info!("vouchers: a batch was not paid for in time");

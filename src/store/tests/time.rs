@@ -128,12 +128,12 @@ async fn the_wall_clock_never_shows_less_than_was_noted_before_a_reboot() {
     let dir = Scratch::new();
     let clock = Clock::manual("boot-1", Millis::ZERO, START);
     let store = boot(dir.path(), &clock);
-    clock.advance(Millis::from_secs(60));
+    clock.advance(Millis::from_secs(240));
     store.checkpoint(true, &[]);
     store.close().await;
     let clock = Clock::manual("boot-2", Millis::ZERO, UnixSeconds(60));
     let store = boot(dir.path(), &clock);
-    assert_eq!(store.wall(), UnixSeconds(START.0 + 60));
+    assert_eq!(store.wall(), UnixSeconds(START.0 + 240));
     clock.set_wall(UnixSeconds(START.0 + 3600));
     assert_eq!(store.wall(), UnixSeconds(START.0 + 3600));
 }
@@ -167,11 +167,11 @@ async fn a_clock_that_was_ahead_is_believed_again_once_somebody_says_that_it_is_
     let dir = Scratch::new();
     let clock = Clock::manual("boot-1", Millis::ZERO, AHEAD);
     let store = boot(dir.path(), &clock);
-    for _ in 0..2 {
+    for _ in 0..4 {
         clock.advance(Millis::from_secs(61));
         store.checkpoint(true, &[]);
     }
-    let (noted, before) = (UnixSeconds(AHEAD.0 + 122), store.now());
+    let (noted, before) = (UnixSeconds(AHEAD.0 + 244), store.now());
     clock.set_wall(START);
     assert_eq!(store.wall_fault(), Some(WallFault::SetBack { shown: START, noted }));
     clock.set_wall(UnixSeconds(60));
@@ -192,15 +192,39 @@ async fn a_clock_that_was_ahead_is_believed_again_once_somebody_says_that_it_is_
 }
 
 #[tokio::test]
+async fn by_a_clock_that_has_jumped_nothing_ends_for_good_before_four_minutes() {
+    let dir = Scratch::new();
+    let clock = Clock::manual("boot-1", Millis::ZERO, START);
+    let store = boot(dir.path(), &clock);
+    let after = |minutes: u64| UnixSeconds(START.0 + 60 * minutes);
+    clock.advance(Millis::from_secs(239));
+    assert!(store.lasting_wall() < START, "after a start it is not known yet");
+    clock.advance(Millis::from_secs(1));
+    assert_eq!(store.lasting_wall(), after(4));
+    clock.set_wall(UnixSeconds(START.0 + 1_000_000_000));
+    assert_eq!(store.lasting_wall(), after(4));
+    clock.advance(Millis::from_secs(200));
+    assert!(store.lasting_wall() == after(4) && store.wall() > after(1_000_000));
+    clock.set_wall(after(8)); // NTP
+    assert_eq!(store.lasting_wall(), after(4));
+    clock.advance(Millis::from_secs(240));
+    assert_eq!(store.lasting_wall(), after(12));
+    clock.set_wall(UnixSeconds(30));
+    store.checkpoint(true, &[]);
+    clock.advance(Millis::from_secs(3600));
+    assert_eq!(store.lasting_wall(), after(12), "nor does it go back");
+}
+
+#[tokio::test]
 async fn a_jump_that_lasts_is_remembered() {
     let dir = Scratch::new();
     let clock = Clock::manual("boot-1", Millis::ZERO, UnixSeconds(10));
     let store = boot(dir.path(), &clock);
     clock.set_wall(START); // NTP
     for _ in 0..2 {
-        clock.advance(Millis::from_secs(61));
+        clock.advance(Millis::from_secs(240));
         store.checkpoint(true, &[]);
     }
     clock.set_wall(UnixSeconds(10));
-    assert_eq!(store.wall(), UnixSeconds(START.0 + 122));
+    assert_eq!(store.wall(), UnixSeconds(START.0 + 480));
 }
