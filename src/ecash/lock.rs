@@ -2,7 +2,7 @@
 //!
 //! We write one form: a venue's key until a time, from then on a refund key, `SIG_INPUTS`. We read that form, also without
 //! time and refund, and take nothing that asks for more: several signatures, `SIG_ALL` (whose message mints do not agree
-//! on), a secret of another kind.
+//! on), a secret of another kind, and one that a mint may take for no lock at all: then anybody spends it.
 
 use super::curve::{PublicKey, SecretKey};
 use super::hex;
@@ -14,6 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 const KIND: &str = "P2PK";
+const FIELDS: [&str; 3] = ["nonce", "data", "tags"];
 /// Signatures that are looked at in a witness.
 const MOST_SIGNATURES: usize = 4;
 
@@ -45,19 +46,26 @@ impl Lock {
         }
     }
 
-    /// Reads a secret's lock. `None` for one that asks for more than a signature with one key.
+    /// Reads a secret's lock. `None` for one that asks for more than a signature with one key, or that mints read in
+    /// different ways.
     pub fn of(secret: &str) -> Option<Lock> {
         let Value::Array(parts) = serde_json::from_str(secret).ok()? else { return None };
-        let [Value::String(kind), condition] = parts.as_slice() else { return None };
-        if kind != KIND {
+        let [Value::String(kind), Value::Object(condition)] = parts.as_slice() else { return None };
+        // To nutshell a secret without a nonce is no lock, to cdk one with a name that stands there twice; others take `Data`
+        // for `data`. Without a backslash a name is written in one way only.
+        let stands = |name: &str| secret.matches(&format!("\"{name}\"")).count();
+        let is_plain = condition.get("nonce").is_some_and(Value::is_string)
+            && condition.keys().all(|name| FIELDS.contains(&name.as_str()) && stands(name) == 1)
+            && !secret.contains('\\');
+        if kind != KIND || !is_plain {
             return None;
         }
-        let key = PublicKey::parse(condition["data"].as_str()?)?;
+        let key = PublicKey::parse(condition.get("data")?.as_str()?)?;
         let mut lock = Lock { key, locktime: None, refund: None };
         let none = Vec::new();
-        let tags = match &condition["tags"] {
-            Value::Null => &none,
-            tags => tags.as_array()?,
+        let tags = match condition.get("tags") {
+            None | Some(Value::Null) => &none,
+            Some(tags) => tags.as_array()?,
         };
         for tag in tags {
             let tag: Vec<&str> = tag.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?;
@@ -183,6 +191,29 @@ mod tests {
         for bad in ["", "x", "[]", "[\"P2PK\"]", "[\"P2PK\",{}]", "{}", &"[".repeat(5000)] {
             assert_eq!(Lock::of(bad), None);
         }
+    }
+
+    #[test]
+    fn what_a_mint_may_take_for_no_lock_is_none() {
+        let good = lock().secret("00").as_str().to_owned();
+        let other = key(3).public_key();
+        for (part, another) in [
+            ("\"nonce\":\"00\",", String::new()),
+            ("\"nonce\":\"00\"", "\"nonce\":0".to_owned()),
+            ("\"nonce\"", "\"Nonce\"".to_owned()),
+            ("{", format!("{{\"data\":\"{other}\",")),
+            ("{", format!("{{\"d\\u0061ta\":\"{other}\",")),
+            ("{", format!("{{\"Data\":\"{other}\",")),
+            ("}", format!(",\"data\":\"{}\"}}", lock().key)),
+            ("}", ",\"tags\":null}".to_owned()),
+            ("}", ",\"more\":1}".to_owned()),
+        ] {
+            let bad = good.replacen(part, &another, 1);
+            assert_ne!(bad, good);
+            assert_eq!(Lock::of(&bad), None, "{bad}");
+        }
+        let spaced = good.replace(':', ": ").replace(',', ", ");
+        assert_eq!(Lock::of(&spaced), Some(lock()), "as nutshell writes it");
     }
 
     #[test]
