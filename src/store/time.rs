@@ -9,10 +9,10 @@
 //!
 //! The wall clock is never shown below the highest one noted, nor below the time this program was written,
 //! so that a router that boots in 1970 does not take old quotes for fresh ones. A jump forward is noted only
-//! once it has lasted for some minutes: a clock that was wrong for a moment does not stay wrong for ever, and
-//! what ends for good by the wall clock, as vouchers do, does not end by it. One that was ahead for longer
-//! does stay wrong, until the operator says that the earlier time is right: of two times that a router was
-//! told, it cannot know itself which one is wrong.
+//! once it has lasted for some minutes, and a leap of a month or more once it has lasted a day: a clock that
+//! was wrong for a moment does not stay wrong for ever, and what ends for good by the wall clock, as vouchers
+//! do, does not end by it. One that was ahead for longer does stay wrong, until the operator says that the
+//! earlier time is right: of two times that a router was told, it cannot know itself which one is wrong.
 
 use super::usage::{note_usage, UsageRow};
 use super::{Store, StoreError};
@@ -27,14 +27,17 @@ const EVERY: Millis = Millis::from_secs(60);
 /// How often while nothing does.
 const EVERY_IDLE: Millis = Millis::from_secs(3600);
 
-/// 2026-01-01: no copy of this program has run before.
-const WRITTEN: UnixSeconds = UnixSeconds(1_767_225_600);
+/// 2025-01-01: no copy of this program has run before.
+const WRITTEN: UnixSeconds = UnixSeconds(1_735_689_600);
 
 /// How much the wall clock may gain on the monotonic one before it counts as a jump.
 const DRIFT_SECS: u64 = 5;
 /// How long the wall clock must have gone without a jump to be noted: one whose battery is empty shows another year until
 /// NTP has answered.
 const LASTING: Millis = Millis::from_secs(240);
+/// How far the wall clock may be ahead of what was noted before that counts as a leap, and how long that has to last.
+const LEAP_SECS: u64 = 30 * 86_400;
+const LEAP_LASTING: Millis = Millis::from_secs(86_400);
 
 /// What service time is reckoned from, when it was last noted, and what the wall clock is held to.
 pub(super) struct Timekeeper {
@@ -83,7 +86,8 @@ impl Store {
         time.clock.wall().max(time.state().floor)
     }
 
-    /// The wall clock; where it has jumped within the last four minutes, only what was noted of it. For what ends for good.
+    /// The wall clock; where it has jumped within the last four minutes, or leapt within a day, only what was noted of it. For
+    /// what is ended or forgotten for good.
     pub fn lasting_wall(&self) -> UnixSeconds {
         let time = &self.0.time;
         let mut state = time.state();
@@ -107,19 +111,17 @@ impl Store {
         }
     }
 
-    /// Takes what the machine's wall clock shows now for right, though a later time was noted before. Service time goes on,
-    /// and so does all that was sold. The new wall time; `Err(NeverSet)`: it cannot be right.
+    /// Takes what the machine's wall clock shows now for right, though a later time was noted before, or one that is long
+    /// ago. Service time goes on, and so does all that was sold. The new wall time; `Err(NeverSet)`: it cannot be right.
     pub async fn accept_wall(&self) -> Result<Result<UnixSeconds, WallFault>, StoreError> {
-        let time = &self.0.time;
-        let noted = match self.wall_fault() {
-            Some(WallFault::SetBack { shown, .. }) => shown,
-            Some(fault) => return Ok(Err(fault)),
-            None => return Ok(Ok(self.wall())),
-        };
+        let shown = self.0.time.clock.wall();
+        if let Some(fault @ WallFault::NeverSet) = self.wall_fault() {
+            return Ok(Err(fault));
+        }
         // First here, so that a note that is written behind this has it, too.
-        time.state().floor = noted;
-        self.write(move |tx| Ok(tx.execute("UPDATE moment SET wall_floor = ?1", [noted]).map(drop)?)).await?;
-        Ok(Ok(self.wall()))
+        self.0.time.state().floor = shown;
+        self.write(move |tx| Ok(tx.execute("UPDATE moment SET wall_floor = ?1", [shown]).map(drop)?)).await?;
+        Ok(Ok(shown))
     }
 
     /// Notes how far service time has come and what sessions by bytes have `used`, if the last note is 60 s old
@@ -222,8 +224,19 @@ impl State {
         let expected = wall_then.0.saturating_add(elapsed.as_secs_ceil());
         if wall.0.abs_diff(expected) > DRIFT_SECS {
             self.steady = (now, wall);
-        } else if elapsed >= LASTING {
+            if self.is_leap(wall) {
+                let (shown, noted) = (minute(wall), minute(self.floor));
+                log::warn!(
+                    "the clock has leapt from {noted} to {shown}: for a day nothing ends by it; if it is right: tollgated clock accept"
+                );
+            }
+        } else if elapsed >= if self.is_leap(wall) { LEAP_LASTING } else { LASTING } {
             self.floor = self.floor.max(wall);
         }
+    }
+
+    /// Where nothing was ever noted, every time is as good as another.
+    fn is_leap(&self, wall: UnixSeconds) -> bool {
+        self.floor > WRITTEN && wall.0 > self.floor.0.saturating_add(LEAP_SECS)
     }
 }
