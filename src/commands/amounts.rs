@@ -40,7 +40,8 @@ pub fn check(command: &'static Command, arg: &Arg, word: &str) -> Result<(), Com
         },
         // The ID of an invite, or of an order, is not a number.
         ("ID", _)
-            if !matches!(command.name, "invite delete" | "fiat order") && word.parse::<i64>().is_err() =>
+            if !matches!(command.name, "invite delete" | "fiat order" | "fiat decide")
+                && word.parse::<i64>().is_err() =>
         {
             wrong("a number, as the list shows it")
         }

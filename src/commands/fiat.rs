@@ -3,7 +3,7 @@
 use super::Reach::Socket;
 use super::Shows::Facts;
 use super::{Command, CommandError, Desk, Given, Whose, MOMENT};
-use crate::config::Role::Manager;
+use crate::config::Role::{Manager, Owner};
 use crate::fiat::masked;
 use crate::json::json;
 use crate::store::{OrderRow, PayoutRow, Store, StoreError, KES};
@@ -36,6 +36,17 @@ pub static COMMANDS: &[Command] = &[
         summary: "one order, with every state that it was in",
     },
     Command {
+        name: "fiat decide",
+        args: "ID OUTCOME",
+        role: Owner,
+        audited: true,
+        moves_money: true,
+        whose: Whose::Platform,
+        reach: Socket(MOMENT, |desk, given| Box::pin(decide(desk, given))),
+        shows: Facts,
+        summary: "end a payout that nobody tells the end of, as you have found it out: paid, or failed, which gives it back",
+    },
+    Command {
         name: "fiat ledger",
         args: "",
         role: Manager,
@@ -59,6 +70,24 @@ pub static COMMANDS: &[Command] = &[
     },
 ];
 
+/// The money moves as it does when Daraja tells of it: once, and in the books.
+async fn decide(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
+    let (shop, id) = (desk.site.shop.as_ref()?, given.need("ID")?.trim().to_ascii_uppercase());
+    let is_paid = match given.need("OUTCOME")? {
+        "paid" => true,
+        "failed" => false,
+        _ => return Err(CommandError::Usage("an OUTCOME is paid or failed".to_owned())),
+    };
+    let row = shop.store.payout(id).await.map_err(refused)?.ok_or_else(unknown)?;
+    match shop.mpesa.decide_payout(&row, is_paid).await.map_err(refused)? {
+        true => order(desk, given).await,
+        false => {
+            let message = "only what was sent, and not heard of for an hour, is to be decided";
+            Err(CommandError::Refused("not_undecided", message.to_owned()))
+        }
+    }
+}
+
 async fn orders(desk: &Desk) -> Result<Value, CommandError> {
     let orders = store(desk)?.orders(MOST).await.map_err(refused)?;
     let payouts = store(desk)?.payouts(MOST).await.map_err(refused)?;
@@ -71,7 +100,6 @@ async fn orders(desk: &Desk) -> Result<Value, CommandError> {
 
 async fn order(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let (store, id) = (store(desk)?, given.need("ID")?.trim().to_ascii_uppercase());
-    let unknown = || CommandError::Missing("unknown_order", "there is no order with this id".to_owned());
     let mut told = match store.order(id.clone()).await.map_err(refused)? {
         Some(row) => told(&row),
         None => told_of_payout(&store.payout(id.clone()).await.map_err(refused)?.ok_or_else(unknown)?),
@@ -145,6 +173,10 @@ async fn suspense(desk: &Desk) -> Result<Value, CommandError> {
 
 fn store(desk: &Desk) -> Result<&Store, CommandError> {
     Ok(&desk.site.shop.as_ref()?.store)
+}
+
+fn unknown() -> CommandError {
+    CommandError::Missing("unknown_order", "there is no order with this id".to_owned())
 }
 
 fn refused(error: StoreError) -> CommandError {

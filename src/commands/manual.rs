@@ -43,7 +43,7 @@ pub fn help() -> String {
 }
 
 /// What the words of an argument stand for, in the order in which they are explained.
-const EXPLAINED: [(&str, &str); 45] = [
+const EXPLAINED: [(&str, &str); 46] = [
     ("MAC", "a device: its hardware address, like 02:00:00:00:00:01"),
     ("AMOUNT", "time, like 90m, 1h30m, 2d or 1w, or data, like 500MB or 2GB (of 10^6 and 10^9 bytes)"),
     ("VENUE", "the name of a venue's section in the configuration"),
@@ -56,6 +56,7 @@ const EXPLAINED: [(&str, &str); 45] = [
         "what the card's chip, or a wallet, shows: lnurlw://, https://, LNURL1...; '-': from standard input",
     ),
     ("NAME", "a name of your choice"),
+    ("OUTCOME", "paid, or failed"),
     ("WAY", "buy: with shillings; sell: for shillings"),
     ("NUMBER", "whole shillings, or satoshis that are sold"),
     ("SAT", "a number of satoshis"),

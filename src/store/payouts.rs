@@ -477,17 +477,22 @@ fn end(
     let is_reserved = matches!(row.state, PayoutState::Created | PayoutState::Sending | PayoutState::Pending);
     let (id, amount) = (row.id.as_str(), row.amount.0);
     match &ended {
+        PayoutEnd::Paid { receipt: Some(receipt) } if row.state == PayoutState::Refunded => {
+            // What has left after all is nobody's payout any more.
+            if row.sent > Millis::ZERO && row.receipt.is_none() && !is_known(door, Some(receipt))? {
+                note_receipt(door, id, receipt)?;
+                let lost = (row.kind.purse(), BookAccount::Suspense);
+                book(door, &format!("{id}/paid"), lost, amount, id, wall)?;
+            }
+            return Ok(false);
+        }
         PayoutEnd::Paid { receipt } => {
             // What was never sent cannot be paid.
             if !is_reserved || row.sent == Millis::ZERO || is_known(door, receipt.as_deref())? {
                 return Ok(false);
             }
             step(door, row, PayoutState::Paid, "0", (now, wall))?;
-            let receipt = receipt.as_deref().unwrap_or_default();
-            door.execute(
-                "UPDATE payouts SET receipt = $3 WHERE tenant = $1 AND id = $2",
-                &[id.into(), receipt.into()],
-            )?;
+            note_receipt(door, id, receipt.as_deref().unwrap_or_default())?;
             settle(door, id, row.cost, BookAccount::Trading, wall)?;
             let paid = (row.kind.purse(), OWED);
             book(door, &format!("{id}/paid"), paid, amount, id, wall)?;
@@ -510,6 +515,11 @@ fn end(
     door.execute("UPDATE payouts SET phone = '', bill = '' WHERE tenant = $1 AND id = $2", &[id.into()])?;
     end_job(door, PAYOUT_JOB, id)?;
     Ok(true)
+}
+
+fn note_receipt(door: &Door, id: &str, receipt: &str) -> Result<(), StoreError> {
+    let values = [id.into(), receipt.into()];
+    door.execute("UPDATE payouts SET receipt = $3 WHERE tenant = $1 AND id = $2", &values).map(drop)
 }
 
 fn add_token(door: &Door, id: &str, what: &str, hash: &str) -> Result<(), StoreError> {

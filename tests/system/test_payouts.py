@@ -13,6 +13,7 @@ import pytest
 from lab import http_client
 from lab.crash import at_commit
 from lab.daemon import Mint
+from lab.daraja_plans import result
 from lab.darajasim import DarajaSim
 from lab.guest import ROUTER4
 from lab.login import LoginWallet
@@ -359,25 +360,25 @@ def test_a_forged_result_pays_and_refunds_nothing(desk):
     payout = desk.sold()
     wait_for(lambda: desk.sim.payouts, PATIENCE, "it is sent")
     (made,) = desk.sim.payouts.values()
-    result, timeout = made.result_url.rsplit("/", 1)[1], made.timeout_url.rsplit("/", 1)[1]
+    result_end, timeout = made.result_url.rsplit("/", 1)[1], made.timeout_url.rsplit("/", 1)[1]
 
     def told(**fields):
         named = {"ResultType": 0, "ResultCode": 0, "OriginatorConversationID": made.ours}
         return {"Result": named | {"TransactionID": "SFORGED234"} | fields}
 
     failed = told(ResultCode=2040)
-    assert call_back(desk, "0" * 32, failed) == 404 and call_back(desk, result[:-1], failed) == 404
-    assert call_back(desk, result, told(OriginatorConversationID="tg-another", ResultCode=2040)) == 200
+    assert call_back(desk, "0" * 32, failed) == 404 and call_back(desk, result_end[:-1], failed) == 404
+    assert call_back(desk, result_end, told(OriginatorConversationID="tg-another", ResultCode=2040)) == 200
     wrong = {"ResultParameter": [{"Key": "TransactionAmount", "Value": 1}]}
-    assert call_back(desk, result, told(ResultParameters=wrong)) == 200
+    assert call_back(desk, result_end, told(ResultParameters=wrong)) == 200
     # Whatever a time-out says, it is one.
     assert call_back(desk, timeout, failed) == 200 and call_back(desk, timeout, told()) == 200
     for body in (b"", b"{", b"[" * 60_000, b"\xff\xfe"):
-        assert call_back(desk, result, body) in (200, 400)
-    assert call_back(desk, result, b"x" * 70_000) == 413
+        assert call_back(desk, result_end, body) in (200, 400)
+    assert call_back(desk, result_end, b"x" * 70_000) == 413
     assert desk.state(payout) == "pending"
     desk.becomes(payout, "paid")
-    assert call_back(desk, result, failed) == 200, "that of one that is over"
+    assert call_back(desk, result_end, failed) == 200, "that of one that is over"
     assert desk.state(payout) == "paid" and desk.balance() == 99_000
 
 
@@ -610,6 +611,35 @@ def test_a_bill_that_fails_is_given_back(desk):
     desk.sim.script(PAYBILL, {"scenario": "result", "code": "2"})
     desk.becomes(data(desk.bill())["id"], "refunded")
     assert desk.balance() == 100_000
+
+
+# What nobody tells of.
+
+
+def test_what_nobody_tells_the_end_of_is_decided_by_the_operator(make_desk):
+    desk = make_desk(pace=100, funds=10_000)
+    desk.sim.routes.clear()
+    desk.sim.script(PHONE, *["drop_before_accept"] * 1000)
+    airtime, bill = data(desk.airtime())["id"], data(desk.bill())["id"]
+    wait_for(lambda: desk.sim.paid_out == 100, PATIENCE, "the bill is paid, and nobody tells")
+    sold = desk.sold(phone="0110345678")
+    wait_for(lambda: desk.sim.paid_out == 227, PATIENCE, "the phone has it, and nobody tells")
+    decide = lambda payout, outcome: desk.daemon.command("fiat", "decide", payout, outcome, check=False).code
+    assert (decide(airtime, "failed"), decide("TP00000000", "failed")) == (1, 1), "it may still be told, and there is none"
+    jobs = lambda: desk.daemon.status()["data"]["jobs"]["rows"]
+    wait_for(lambda: all("fiat decide" in (job["error"] or "") for job in jobs()), PATIENCE, "an hour of this time")
+    assert decide(bill, "perhaps") == 2 and desk.balance() == 9000 - 785 - 393 and desk.held() == 1000 + 785 + 393
+    assert (decide(airtime, "failed"), decide(bill, "paid")) == (0, 0)
+    assert (desk.row(airtime)["state"], desk.row(airtime)["code"]) == ("refunded", "operator")
+    assert (desk.row(bill)["state"], desk.balance(), desk.held()) == ("paid", 9000 - 785, 1000)
+    assert (decide(airtime, "paid"), decide(bill, "failed")) == (1, 1), "once"
+    assert decide(sold, "failed") == 0, "which is wrong"
+    (made,) = [one for one in desk.sim.payouts.values() if one.kind == "b2c"]
+    for _ in range(2):
+        assert call_back(desk, made.result_url.rsplit("/", 1)[1], result(made, "0")) == 200
+    assert (desk.row(sold)["state"], desk.balance(), desk.book("suspense")) == ("refunded", 10_000 - 785, 127)
+    told = [(row["what"], row["target"], row["result"]) for row in desk.daemon.data("audit")]
+    assert ("fiat decide", f"{bill} paid", "ok") in told and jobs() == []
 
 
 # Power cuts, and the relay.

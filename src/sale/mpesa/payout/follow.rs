@@ -1,7 +1,7 @@
 //! A payout's way to its end: sent, heard of or asked about, and after a restart gone on with where it was.
 
 use super::heard::{stops_payouts, RESULT as RESULT_CALL, STATUS, TIMEOUT};
-use super::times::{self, AIRTIME, AIRTIME_SURE, AWAITED, LATER, RESENDING, RESULT, UNSENT};
+use super::times::{self, AIRTIME, AIRTIME_SURE, AWAITED, LATER, RESULT, UNSENT};
 use super::{MpesaEngine, PayoutEnd};
 use crate::config::Config;
 use crate::fiat::{
@@ -15,6 +15,8 @@ use crate::units::Millis;
 
 /// Characters of a path's end: 128 bits in hex.
 const TOKEN: usize = 32;
+/// As `status` shows it.
+const UNHEARD: &str = "nobody tells what became of it: find out, and say so by 'tollgated fiat decide'";
 
 impl MpesaEngine {
     /// After a start: what was being sent may have been sent.
@@ -52,14 +54,14 @@ impl MpesaEngine {
             (PayoutState::Created, _) => self.send_payout(&row).await,
             // A bill is not known as the same when it comes again.
             (PayoutState::Sending, PayoutKind::Bill) => self.ask_about_payout(&row).await,
-            (PayoutState::Sending, _) => {
-                let is_young = row.sent.saturating_add(self.payout_pace().of(RESENDING)) > store.now();
-                match (is_young, row.kind) {
-                    (true, _) => self.send_payout(&row).await,
-                    (false, PayoutKind::Airtime) => later,
-                    (false, _) => self.ask_about_payout(&row).await,
+            (PayoutState::Sending, _) => match (self.is_unheard(&row), row.kind) {
+                (false, _) => self.send_payout(&row).await,
+                (true, PayoutKind::Airtime) => {
+                    self.table().failed(&row.id, UNHEARD);
+                    later
                 }
-            }
+                (true, _) => self.ask_about_payout(&row).await,
+            },
             (_, PayoutKind::Airtime) => self.look_for_airtime(&row).await,
             _ => self.ask_about_payout(&row).await,
         }
@@ -190,6 +192,9 @@ impl MpesaEngine {
             (Err(why), _) | (_, Err(why)) => Err(why),
             (Ok(Sender::Airtime(_)), _) => Ok(()),
         };
+        if self.is_unheard(row) {
+            self.table().failed(&row.id, UNHEARD);
+        }
         if let Err(why) = asked {
             log::warn!("payout {}: it cannot be asked about: {why}", row.id);
             self.table().failed(&row.id, &why);

@@ -1,10 +1,11 @@
 //! What Daraja tells of a payout: its result, that it took too long, or its state, where that was asked for. Each comes to a path of
 //! its own, which nobody else was told; what does not fit the payout is no result.
 
+use super::times::RESENDING;
 use super::{MpesaEngine, PayoutEnd};
 use crate::fiat::PayoutResult;
 use crate::sale::mpesa::Heard;
-use crate::store::{PayoutKind, PayoutRow, StoreError};
+use crate::store::{PayoutKind, PayoutRow, PayoutState, StoreError};
 use crate::units::{Kes, Millis};
 use std::cmp::Ordering;
 
@@ -80,8 +81,16 @@ impl MpesaEngine {
             log::error!("payout {}: a result of another amount is not believed", row.id);
             return Ok(());
         }
-        if !row.state.is_over() {
-            self.note_funds(row, told);
+        match row.state {
+            PayoutState::Refunded => {
+                log::error!(
+                    "payout {}: {} KES were paid although it had failed: see 'fiat ledger'",
+                    row.id,
+                    row.amount
+                )
+            }
+            PayoutState::Paid | PayoutState::Failed => {}
+            _ => self.note_funds(row, told),
         }
         self.end_payout(row, PayoutEnd::Paid { receipt: told.receipt.clone() }).await.map(drop)
     }
@@ -91,6 +100,24 @@ impl MpesaEngine {
         let now = self.0.terms.store.now();
         let mut line = self.line();
         line.funds = ToldFunds::after(line.funds, told, row.amount, now);
+    }
+
+    /// Ends a payout as the operator has found it out. False: its end may still be told, or was.
+    pub async fn decide_payout(&self, row: &PayoutRow, is_paid: bool) -> Result<bool, StoreError> {
+        if !self.is_unheard(row) {
+            return Ok(false);
+        }
+        let ended = match is_paid {
+            true => PayoutEnd::Paid { receipt: None },
+            false => PayoutEnd::Failed("operator".to_owned()),
+        };
+        self.end_payout(row, ended).await
+    }
+
+    /// Whether it was sent, and nobody has told of it for as long as it is sent again.
+    pub(super) fn is_unheard(&self, row: &PayoutRow) -> bool {
+        let until = row.sent.saturating_add(self.payout_pace().of(RESENDING));
+        matches!(row.state, PayoutState::Sending | PayoutState::Pending) && until < self.0.terms.store.now()
     }
 
     /// Ends a payout. False: it was over before.
