@@ -62,7 +62,7 @@ pub struct Payment<'a> {
 /// What became of a request to pay out.
 #[derive(Debug)]
 pub enum PaidOut {
-    /// It was taken, under this id of theirs; empty where they do not say it again. Its result comes.
+    /// It was taken, and can be asked about by this id; empty where they do not say it again. Its result comes.
     Accepted(String),
     /// Certainly not done.
     Refused(DarajaRefusal),
@@ -106,7 +106,7 @@ impl Daraja {
         self.put(path, &body).await
     }
 
-    /// Asks for a payment out, whose state is told at `result_url`.
+    /// Asks for the payment out that has this OriginatorConversationID; its state is told at `result_url`.
     pub async fn ask_about(
         &self,
         from: &Initiator,
@@ -143,7 +143,7 @@ impl Daraja {
             return PaidOut::Accepted(String::new());
         }
         match (reply.status, reply.text("ResponseCode").as_str()) {
-            (200, "0") => PaidOut::Accepted(id_of(&reply.text("ConversationID")).unwrap_or_default()),
+            (200, "0") => PaidOut::Accepted(id_of(&reply.text("OriginatorConversationID")).unwrap_or_default()),
             (200, code) if !code.is_empty() => {
                 PaidOut::Refused(DarajaRefusal { why: Why::Request, code: told(code) })
             }

@@ -92,9 +92,8 @@ class Payouts:
         party = short_text(body, "PartyB", 12)
         short_text(body, "AccountReference", 13)
         short_text(body, "Remarks", 100)
-        # Daraja lists no such field for B2B; who sends one finds duplicates refused.
-        ours = body.get("OriginatorConversationID") or f"sim-b2b-{next(self._numbers)}"
-        return self._pay_out(body, ours, party, amount, "b2b")
+        # Daraja lists no OriginatorConversationID for B2B: it makes one.
+        return self._pay_out(body, f"71840-27539181-{next(self._numbers)}", party, amount, "b2b")
 
     def _pay_out(self, body: dict, ours: str, to: str, amount: int, kind: str) -> tuple:
         if str(body.get("PartyA")) != self.settings.b2c_shortcode:

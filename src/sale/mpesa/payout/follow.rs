@@ -185,9 +185,12 @@ impl MpesaEngine {
         }
         let token = self.token_of(row, STATUS).await?;
         store.payout_asked(row.id.clone(), token_hash(&token)).await?;
+        // Daraja makes the id of a bill, and tells it in its answer, unless that is lost.
+        let is_theirs = row.kind == PayoutKind::Bill && !row.conversation.is_empty();
+        let originator = if is_theirs { &row.conversation } else { &row.originator };
         let asked = match (self.sender(&config, row), self.daraja()) {
             (Ok(Sender::Daraja { initiator, url, .. }), Ok(daraja)) => {
-                daraja.ask_about(&initiator, &row.originator, &url.endpoint(&token)).await
+                daraja.ask_about(&initiator, originator, &url.endpoint(&token)).await
             }
             (Err(why), _) | (_, Err(why)) => Err(why),
             (Ok(Sender::Airtime(_)), _) => Ok(()),
