@@ -7,12 +7,13 @@ use crate::fiat::{basic_of, fresh_token};
 use crate::store::Secret;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{sleep_until, Instant};
 use zeroize::Zeroizing;
 
-/// A token that ends sooner is as good as dead: it has to get to a router, and from there to Daraja.
+/// A token that ends sooner is as good as dead, because it has to get to a router, and from there to Daraja. One that lives less
+/// than twice as long is good for half its life.
 const MARGIN: Duration = Duration::from_secs(30);
-/// After a fetch, whatever came of it, the next one waits: a router that calls every token dead kills only its own time.
+/// Between two fetches: a router that calls every token dead kills only its own time.
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST_LIFE: u64 = 86_400;
 
@@ -36,9 +37,16 @@ pub struct TokenHolder {
 
 #[derive(Default)]
 struct Held {
-    token: Option<(Zeroizing<String>, Instant)>,
+    token: Option<HeldToken>,
     fetched: Option<Instant>,
     trouble: Option<NoToken>,
+}
+
+struct HeldToken {
+    token: Zeroizing<String>,
+    ends: Instant,
+    /// How long before its end it is given out no more.
+    margin: Duration,
 }
 
 impl TokenHolder {
@@ -54,19 +62,22 @@ impl TokenHolder {
         if let Some(live) = held.live(dead) {
             return Ok(live);
         }
-        if held.fetched.is_some_and(|fetched| fetched.elapsed() < AGAIN) {
-            let just_now = || NoToken("one was fetched a moment ago; ask again".to_owned());
-            return Err(held.trouble.clone().unwrap_or_else(just_now));
+        if let Some(next) = held.fetched.map(|fetched| fetched + AGAIN).filter(|next| *next > Instant::now()) {
+            match &held.trouble {
+                Some(trouble) => return Err(trouble.clone()),
+                None => sleep_until(next).await,
+            }
         }
         let fetched = fresh_token(&self.to, &self.basic).await;
         held.fetched = Some(Instant::now());
         match fetched {
             Ok((token, lives)) => {
                 let lives = Duration::from_secs(lives.min(LONGEST_LIFE));
-                held.token = Some((token, Instant::now() + lives));
+                let (ends, margin) = (Instant::now() + lives, MARGIN.min(lives / 2));
+                held.token = Some(HeldToken { token: token.clone(), ends, margin });
                 held.trouble = None;
                 // However short it lives, it is what there is.
-                held.live(None).ok_or_else(|| NoToken("Daraja's lives too short".to_owned()))
+                Ok(LiveToken { token, lives })
             }
             Err(refused) => {
                 let trouble = NoToken(format!("Daraja gives none ({})", refused.code));
@@ -81,9 +92,9 @@ impl TokenHolder {
 
 impl Held {
     fn live(&self, dead: Option<&str>) -> Option<LiveToken> {
-        let (token, ends) = self.token.as_ref()?;
+        let HeldToken { token, ends, margin } = self.token.as_ref()?;
         let lives = ends.saturating_duration_since(Instant::now());
-        let is_good = lives > MARGIN && dead != Some(token.as_str());
+        let is_good = lives > *margin && dead != Some(token.as_str());
         is_good.then(|| LiveToken { token: token.clone(), lives })
     }
 }

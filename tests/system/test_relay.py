@@ -115,13 +115,32 @@ def test_fifty_routers_that_ask_at_once_have_one_token_and_a_dead_one_is_fetched
     (token,) = {answer.json()["access_token"] for answer in answers}
     assert sim.count("oauth") == 1 and 3500 < answers[0].json()["expires_in"] <= 3599
     assert relay.token("r1", dead="something-else").json()["access_token"] == token
-    time.sleep(1)
     sim.kill_tokens()
     with ThreadPoolExecutor(50) as crowd:
         answers = list(crowd.map(lambda number: relay.token(f"r{number % 2 + 1}", dead=token), range(50)))
     (new,) = {answer.json()["access_token"] for answer in answers}
     assert new != token and sim.count("oauth") == 2
     assert relay.token("r2", dead=token).json()["access_token"] == new and sim.count("oauth") == 2
+
+
+def test_a_router_that_calls_every_token_dead_has_one_a_second(relay, sim):
+    tokens, began = [relay.token("r1").json()["access_token"]], time.monotonic()
+    for _ in range(2):
+        tokens.append(relay.token("r1", dead=tokens[-1]).json()["access_token"])
+    assert len(set(tokens)) == sim.count("oauth") == 3 and time.monotonic() - began > 1.9
+
+
+def test_a_token_that_lives_shortly_is_given_out_for_half_its_life(relay, sim):
+    sim.settings.token_life = 20
+    answer = relay.token("r1")
+    assert answer.status == 200 and answer.json()["expires_in"] == 20
+    again = relay.token("r2").json()
+    assert again["access_token"] == answer.json()["access_token"] and sim.count("oauth") == 1
+    sim.settings.token_life = 4
+    short = relay.token("r1", dead=again["access_token"]).json()
+    assert short["expires_in"] == 4 and relay.token("r2").json()["access_token"] == short["access_token"]
+    wait_for(lambda: relay.token("r1").json()["access_token"] != short["access_token"], PATIENCE, "it is old")
+    assert sim.count("oauth") == 3
 
 
 def test_without_daraja_there_is_no_token_and_callbacks_are_kept(relay, sim):
