@@ -125,7 +125,7 @@ impl Shop {
         let balances = Balances::start(terms.clone(), wallet.clone(), mints.clone()).await?;
         let tollgate = TollGate::start(store.clone(), terms.clone(), engines, mints).await;
         let till = Till::new(terms.clone(), invoices.clone(), cards.clone().ok(), tls.clone());
-        let rates = Rates::new(terms.settings(), tls.clone());
+        let rates = Rates::new(terms.settings(), tls.clone(), store.clone());
         let mpesa = MpesaEngine::start(terms.clone(), invoices.clone(), tls.clone()).await?;
         back_what_is_bought(mpesa.clone(), balances.clone());
         let (audit, auth) = (AuditLog::new(store.clone()), Auth::new(store.clone(), terms.settings()));

@@ -6,6 +6,7 @@
 
 use crate::calls::{in_time, request, Connection, Destination, NoAnswer, Tls};
 use crate::config::{Config, RateConfig, RateSource, BASIS_POINTS};
+use crate::store::Store;
 use crate::units::{Kes, Msats};
 use http_body_util::Full;
 use serde_json::Value;
@@ -72,6 +73,7 @@ pub struct Rates(Arc<Shared>);
 struct Shared {
     config: watch::Receiver<Arc<Config>>,
     tls: Tls,
+    store: Store,
     feed: Mutex<Feed>,
     /// One asks at a time.
     asking: tokio::sync::Mutex<()>,
@@ -87,9 +89,9 @@ struct Feed {
 }
 
 impl Rates {
-    pub fn new(config: watch::Receiver<Arc<Config>>, tls: Tls) -> Rates {
+    pub fn new(config: watch::Receiver<Arc<Config>>, tls: Tls, store: Store) -> Rates {
         let (feed, asking) = Default::default();
-        Rates(Arc::new(Shared { config, tls, feed, asking }))
+        Rates(Arc::new(Shared { config, tls, store, feed, asking }))
     }
 
     /// For who buys with shillings.
@@ -150,6 +152,11 @@ impl Rates {
     async fn refresh(&self, config: &RateConfig) {
         let _one = self.0.asking.lock().await;
         if !self.is_due(config) {
+            return;
+        }
+        // While the clock is not set nothing is asked.
+        if let Some(fault) = self.0.store.wall_fault() {
+            self.feed().trouble = fault.to_string();
             return;
         }
         {

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lab.darajasim import DarajaSim
+from lab.fake_clock import FakeWall, needs_faketime
 from lab.internet import AWAY
 from lab.place import PATIENCE, wait_for
 
@@ -80,6 +81,17 @@ def test_a_feed_that_jumps_lies_or_is_gone_leaves_no_rate_once_the_last_good_one
     sim.rate = {"value": 13_700_000}
     wait_for(lambda: "rate" in quote(daemon, "sell", 1000), PATIENCE, "the feed has come to its senses")
     assert quote(daemon, "sell", 1000)["rate"] == 13_700_000
+
+
+@needs_faketime
+def test_while_the_clock_is_not_set_no_feed_is_asked(lab, make_daemon, sim):
+    clock = FakeWall(lab)
+    daemon = make_daemon(AWAY, sections=feed(sim), start=False)
+    daemon.start(env=clock.env)
+    assert quote(daemon, "buy", 100) == (1, "rate_stale") and sim.count("/rate") == 0
+    assert "clock" in daemon.command("fiat", "quote", "buy", "100", check=False).out
+    clock.write("+0")
+    wait_for(lambda: "rate" in quote(daemon, "buy", 100), PATIENCE, "the clock is set")
 
 
 def test_a_first_value_outside_of_the_bounds_is_no_rate(make_daemon, sim):
