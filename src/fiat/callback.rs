@@ -9,6 +9,7 @@ use serde_json::Value;
 const MOST_ITEMS: usize = 32;
 /// Far above what M-Pesa moves at once, and what every book can add up.
 const MOST: u64 = 1_000_000_000;
+const NOT_WHOLE: Kes = Kes(0);
 
 /// A callback that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,7 @@ pub struct StkCallback {
     pub checkout: String,
     /// `0`: paid.
     pub code: String,
+    /// `None`: it names none. One that is no whole number is [`NOT_WHOLE`], which is no order's.
     pub amount: Option<Kes>,
     pub receipt: Option<String>,
 }
@@ -37,10 +39,11 @@ impl StkCallback {
         };
         let item = |name: &str| {
             let found = items.iter().take(MOST_ITEMS).find(|item| item["Name"] == name)?;
-            Some(text_of(&found["Value"])).filter(|text| !text.is_empty())
+            Some(&found["Value"]).filter(|value| !value.is_null() && *value != "")
         };
-        let receipt = item("MpesaReceiptNumber").and_then(|text| receipt_of(&text));
-        Some(StkCallback { checkout, code, amount: item("Amount").and_then(|text| whole(&text)), receipt })
+        let receipt = item("MpesaReceiptNumber").and_then(|value| receipt_of(&text_of(value)));
+        let amount = item("Amount").map(|value| whole(&text_of(value)).unwrap_or(NOT_WHOLE));
+        Some(StkCallback { checkout, code, amount, receipt })
     }
 }
 
@@ -89,10 +92,16 @@ mod tests {
         assert_eq!(with_items("\"0\"", &format!(r#"[{{"Name":"Balance"}},{RECEIPT},{text}]"#)), paid);
         let one = with_items("0", RECEIPT).unwrap();
         assert_eq!((one.amount, one.receipt), (None, Some("NLJ7RT61SV".to_owned())));
-        for odd in
-            [r#"{"Name":"Amount","Value":20.5}"#, r#"{"Name":"Amount","Value":-1}"#, "7", "null", "[[]]"]
-        {
-            assert_eq!(with_items("0", odd).unwrap().amount, None, "{odd}");
+        for none in [r#"{"Name":"Amount"}"#, r#"{"Name":"Amount","Value":""}"#, "7", "null", "[[]]"] {
+            assert_eq!(with_items("0", none).unwrap().amount, None, "{none}");
+        }
+    }
+
+    #[test]
+    fn an_amount_that_is_no_whole_number_is_another_one_than_ordered() {
+        for odd in ["20.5", "19.99", "-20", "\"20.5\"", "\"abc\"", "\"20,00\"", "1e30", "true", "{}"] {
+            let item = format!(r#"{{"Name":"Amount","Value":{odd}}}"#);
+            assert_eq!(with_items("0", &item).unwrap().amount, Some(NOT_WHOLE), "{odd}");
         }
     }
 

@@ -151,11 +151,15 @@ pub fn claim_page(visit: &Visit) -> Option<Answer> {
 pub fn called_back(edge: Arc<Edge>, sent: Sent) -> Answering {
     Box::pin(async move {
         let token = sent.rest.clone();
+        let Ok(shop) = open_shop(&edge.site) else { return answer::empty(StatusCode::SERVICE_UNAVAILABLE) };
+        // Who does not know one has nothing read.
+        if matches!(shop.mpesa.knows_token(&token).await, Ok(false)) {
+            return answer::empty(StatusCode::NOT_FOUND);
+        }
         let body = match sent.text().await {
             Ok(body) => body,
             Err(unread) => return answer::empty(unread.status()),
         };
-        let Ok(shop) = open_shop(&edge.site) else { return answer::empty(StatusCode::SERVICE_UNAVAILABLE) };
         match shop.mpesa.heard(&token, body.as_bytes()).await {
             Ok(Heard::Known) => {
                 answer::json(StatusCode::OK, &json!({"ResultCode": 0, "ResultDesc": "Accepted"}))

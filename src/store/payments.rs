@@ -11,6 +11,9 @@ use super::values::{kes, number, seconds};
 use super::{Store, StoreAnswer, StoreError};
 use crate::units::{Kes, Millis, UnixSeconds};
 
+/// Payments of one order that stand aside because calls tell of them: who calls has no signature.
+const MOST_ASIDE: i64 = 4;
+
 /// What a callback says, of the order whose token it has.
 #[derive(Clone)]
 pub struct HeardCallback {
@@ -51,6 +54,15 @@ impl Store {
         })
     }
 
+    /// Whether a token is in the path of an order's calls, or of a payout's.
+    pub fn is_called_by(&self, token_hash: String) -> StoreAnswer<bool> {
+        self.read(move |tx| {
+            let known = "SELECT 1 FROM orders WHERE tenant = $1 AND token_hash = $2
+                         UNION ALL SELECT 1 FROM payout_tokens WHERE tenant = $1 AND token_hash = $2 LIMIT 1";
+            Ok(!Door::of(tx).query(known, &[token_hash.as_str().into()])?.is_empty())
+        })
+    }
+
     /// Money that was found in the list of payments: it belongs to an order, or to none. Answers the order that it may
     /// settle.
     pub fn found_payment(
@@ -68,12 +80,7 @@ impl Store {
             let row = find_by_id(&door, &reference)?.filter(|row| row.prompted > Millis::ZERO);
             if let Some(row) = row.as_ref().filter(|row| row.receipt == Some(unknown_receipt(&row.id))) {
                 // A callback has told of it without its number, and it was counted then.
-                for table in ["orders", "suspense"] {
-                    let rename =
-                        format!("UPDATE {table} SET receipt = $3 WHERE tenant = $1 AND receipt = $2");
-                    let known = unknown_receipt(&row.id);
-                    door.execute(&rename, &[known.as_str().into(), receipt.as_str().into()])?;
-                }
+                name_receipt(&door, &unknown_receipt(&row.id), &receipt)?;
                 return Ok(None);
             }
             let Some(row) = row.filter(|row| row.receipt.is_none()) else {
@@ -195,11 +202,47 @@ fn hear(
             note_step(door, &row.id, OrderState::Pending, "", wall)?;
         }
         add_job(door, ORDER_JOB, &row.id, now)?;
+    } else if let (OrderState::RefundDue, Some(amount), false) = (row.state, heard.amount, receipt.is_empty())
+    {
+        heard_again(door, row, receipt, amount, wall)?;
     } else if !receipt.is_empty() {
         door.execute(
             "UPDATE orders SET receipt = $3 WHERE tenant = $1 AND id = $2 AND receipt = ''",
             &[row.id.as_str().into(), receipt.into()],
         )?;
+    }
+    Ok(())
+}
+
+/// A payment that is told of after another one had the order wait for a refund: the same one by its number, or one more.
+fn heard_again(
+    door: &Door,
+    row: &OrderRow,
+    receipt: &str,
+    amount: Kes,
+    wall: UnixSeconds,
+) -> Result<(), StoreError> {
+    let aside = door.query(
+        "SELECT receipt, amount FROM suspense WHERE tenant = $1 AND order_id = $2 LIMIT $3",
+        &[row.id.as_str().into(), MOST_ASIDE.into()],
+    )?;
+    let unknown = unknown_receipt(&row.id);
+    for known in &aside {
+        if known.text(0)? == unknown && kes(known.number(1)?)? == amount {
+            return name_receipt(door, &unknown, receipt);
+        }
+    }
+    match i64::try_from(aside.len()) {
+        Ok(count) if count < MOST_ASIDE => suspend(door, receipt, amount.0, ("paid twice", &row.id), wall),
+        _ => Ok(()),
+    }
+}
+
+/// The number of a payment that was counted before anybody told it.
+fn name_receipt(door: &Door, unknown: &str, receipt: &str) -> Result<(), StoreError> {
+    for table in ["orders", "suspense"] {
+        let rename = format!("UPDATE {table} SET receipt = $3 WHERE tenant = $1 AND receipt = $2");
+        door.execute(&rename, &[unknown.into(), receipt.into()])?;
     }
     Ok(())
 }
