@@ -181,6 +181,7 @@ def test_what_is_no_order_is_refused(till, lab):
         ("wrong_pin", "2001", "PIN"),
         ("no_funds", "1", "money"),
         ("unreachable", "1037", "reached"),
+        ("expired", "1019", "reached"),
     ],
 )
 def test_a_prompt_that_comes_to_nothing_is_said_in_its_own_words(till, lab, scenario, code, word):
@@ -192,6 +193,55 @@ def test_a_prompt_that_comes_to_nothing_is_said_in_its_own_words(till, lab, scen
     busy = till.order(lab.guest)
     assert error(busy) == (429, "phone_busy") and int(busy.headers["retry-after"]) >= 1
     till.ordered(lab.guest, OTHER_TYPED)
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"), [(("2", "3", "4", "8"), "limit of this account"), (("1025", "9999"), "could not be shown")]
+)
+def test_limits_and_prompts_that_cannot_be_shown_are_said_and_another_phone_is_asked(till, lab, codes, words):
+    for number, code in enumerate(codes):
+        till.sim.script(f"25471100000{number}", {"scenario": "result", "code": code})
+        order = till.ordered(lab.guest, f"071100000{number}")
+        assert words in till.becomes(lab.guest, order, "failed")["message"]
+        assert till.row(order)["code"] == code
+    assert till.daemon.status()["data"]["mpesa"]["ok"]
+
+
+@pytest.mark.parametrize("code", ["2028", "SFC_IC0003", "8006"])
+def test_codes_that_are_the_operators_stop_prompts_until_a_reload_and_who_was_asked_may_pay(till, lab, code):
+    till.sim.script(OTHER, {"scenario": "ok", "delay": 30})
+    asked = till.ordered(lab.guests[1], OTHER_TYPED)
+    till.sim.script(PHONE, {"scenario": "result", "code": code})
+    order = till.ordered(lab.guest)
+    assert "cannot be used" in till.becomes(lab.guest, order, "failed")["message"]
+    told = till.daemon.status()["data"]["mpesa"]
+    assert not told["ok"] and code in told["trouble"]
+    assert [line for line in till.daemon.log().splitlines() if "ERROR" in line and code in line]
+    next_order = till.ordered(lab.guest, "0722 345 678")
+    till.becomes(lab.guest, next_order, "failed")
+    assert till.row(next_order)["code"] == code and till.pushes() == 2, "that phone is not asked"
+    till.becomes(lab.guests[1], asked, "granted")
+    till.daemon.command("reload")
+    assert till.daemon.status()["data"]["mpesa"]["ok"]
+    till.becomes(lab.guest, till.ordered(lab.guest, "0722 345 678"), "granted")
+
+
+def test_a_code_that_no_list_has_is_pending_until_all_looks_are_over(make_till, lab):
+    till = make_till(pace=100)
+    till.sim.script(PHONE, {"scenario": "result", "code": "4242"})
+    order = till.ordered(lab.guest)
+    wait_for(lambda: till.sim.count("stkpushquery") > 9, 10, "it is asked about")
+    assert till.look(lab.guest, order)["state"] == "pending"
+    till.becomes(lab.guest, order, "failed")
+    assert till.row(order)["code"] == "4242" and not lab.guest.online()
+
+
+def test_a_till_is_paid_by_buy_goods(make_till, lab):
+    till = make_till(type="till", till="890000")
+    till.becomes(lab.guest, till.ordered(lab.guest), "granted")
+    (sent,) = [seen.body for seen in till.sim.requests if "processrequest" in seen.path]
+    assert (sent["TransactionType"], sent["PartyB"]) == ("CustomerBuyGoodsOnline", "890000")
+    assert sent["BusinessShortCode"] == "174379"
 
 
 def test_success_after_1037_gives_access(till, lab):
@@ -474,6 +524,45 @@ def test_another_amount_never_settles(direct, lab):
 def test_callbacks_in_every_shape_are_read(direct, lab, scenario):
     direct.sim.script(PHONE, scenario)
     direct.becomes(lab.guest, direct.ordered(lab.guest), "granted")
+
+
+def test_a_callback_before_the_answer_to_its_push_is_no_lost_answer(direct, lab):
+    direct.sim.script(PHONE, {"scenario": "slow", "seconds": 20})
+    order = direct.ordered(lab.guest)
+    wait_for(lambda: direct.sim.delivered, 10, "the callback")
+    assert direct.history(order)[-1] == "sending", "the push is not answered yet"
+    direct.becomes(lab.guest, order, "granted")
+    assert "unknown" not in direct.history(order) and direct.pushes() == 1
+    assert direct.row(order)["receipt"]
+
+
+@pytest.mark.parametrize("scenario", ["query_only", "wrong_checkout_id"])
+def test_without_a_callback_of_its_own_the_query_alone_gives_access(direct, lab, scenario):
+    direct.sim.script(PHONE, scenario)
+    order = direct.ordered(lab.guest)
+    direct.becomes(lab.guest, order, "granted")
+    assert lab.guest.online() and direct.row(order)["receipt"] is None
+
+
+def test_a_callback_that_comes_after_the_access_tells_the_receipt_and_no_more(direct, lab):
+    direct.sim.script(PHONE, {"scenario": "late_callback", "callback_delay": 40})
+    order = direct.ordered(lab.guest)
+    direct.becomes(lab.guest, order, "granted")
+    assert not direct.sim.delivered and direct.row(order)["receipt"] is None
+    (payment,) = direct.sim.payments.values()
+    wait_for(lambda: direct.row(order)["receipt"] == payment.receipt, 10, "the callback")
+    assert direct.daemon.data("sessions")[0]["allotment_seconds"] == 3600 and direct.suspense() == []
+
+
+def test_a_callback_that_the_query_never_confirms_opens_nothing_and_is_in_the_books(make_till, lab):
+    till = make_till(mode="direct", pace=100)
+    till.sim.script(PHONE, "callback_only")
+    order = till.ordered(lab.guest)
+    till.becomes(lab.guest, order, "failed")
+    wait_for(till.suspense, 10, "the money stands aside")
+    (row,) = till.suspense()
+    (payment,) = till.sim.payments.values()
+    assert (row["amount"], row["receipt"]) == (20, payment.receipt) and not lab.guest.online()
 
 
 def test_a_query_that_lies_keeps_the_money_in_the_books(direct, lab):

@@ -132,6 +132,10 @@ impl MpesaEngine {
             store.order_refused(id(), "credentials".to_owned()).await?;
             return Ok(None);
         };
+        if let Some(code) = self.prompts_stopped() {
+            store.order_refused(id(), code).await?;
+            return Ok(None);
+        }
         let mut token = [0u8; 16];
         getrandom::fill(&mut token).map_err(|_| StoreError::NoRandomness)?;
         let token = hex::encode(&token);
@@ -196,7 +200,12 @@ impl MpesaEngine {
                 self.refuse_line(format!("Daraja refuses the credentials ({})", refused.code), pace);
                 "credentials".to_owned()
             }
-            Why::Request => refused.code,
+            Why::Request => {
+                if OrderFault::is_operators(&refused.code) {
+                    self.stop_prompts(&refused.code, pace);
+                }
+                refused.code
+            }
         };
         store.order_refused(id, code).await?;
         Ok(None)
@@ -233,6 +242,9 @@ impl MpesaEngine {
                 if row.state == OrderState::Pending && (OrderFault::is_known(&code) || next.is_none()) =>
             {
                 log::info!("order {}: not paid: {code}", row.id);
+                if OrderFault::is_operators(&code) {
+                    self.stop_prompts(&code, pace);
+                }
                 store.order_failed(id(), code).await?;
                 is_failed = true;
             }

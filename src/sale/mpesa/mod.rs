@@ -96,6 +96,8 @@ struct Line {
     daraja: Option<Result<Arc<Daraja>, String>>,
     /// Why Daraja refuses what we show it, and until when it is not asked again.
     refused: Option<(String, Millis)>,
+    /// The code by which Daraja has said that no prompt can be paid here, and until when none is sent.
+    unpayable: Option<(String, Millis)>,
     last_pull: Option<Millis>,
     /// By which the list of payments was registered: short code, number and address.
     registered: Option<[String; 3]>,
@@ -281,12 +283,17 @@ impl MpesaEngine {
         Ok(OrderView::of(&row, life, store.now()))
     }
 
+    /// Whether anything is called by this token.
+    pub async fn knows_token(&self, token: &str) -> Result<bool, StoreError> {
+        match token.is_empty() || token.len() > LONGEST_TOKEN {
+            true => Ok(false),
+            false => self.0.terms.store.is_called_by(token_hash(token)).await,
+        }
+    }
+
     /// Writes down a callback that came with this token in its path, and asks Daraja whether it is so. Durable when this
     /// returns; a body that cannot be read says nothing.
     pub async fn heard(&self, token: &str, body: &[u8]) -> Result<Heard, StoreError> {
-        if token.is_empty() || token.len() > LONGEST_TOKEN {
-            return Ok(Heard::Unknown);
-        }
         let callback = match StkCallback::read(body) {
             Some(read) => Some(HeardCallback {
                 checkout_hash: self.keyed("checkout", read.checkout.as_bytes()).await?,
@@ -349,6 +356,22 @@ impl MpesaEngine {
         self.line().refused = Some((why, until));
     }
 
+    /// No prompt can be paid until the operator has done something: none is sent before a reload, or a while. What has been asked
+    /// may still be paid, and is asked about.
+    fn stop_prompts(&self, code: &str, pace: OrderPace) {
+        log::error!("M-Pesa: {}", unpayable(code));
+        let until = self.0.terms.store.now().saturating_add(pace.of(CREDENTIALS));
+        self.line().unpayable = Some((code.to_owned(), until));
+    }
+
+    /// The code by which no prompt can be paid now.
+    fn prompts_stopped(&self) -> Option<String> {
+        // Forgets what was of an older configuration.
+        let _ = self.daraja();
+        let now = self.0.terms.store.now();
+        self.line().unpayable.clone().filter(|(_, until)| *until > now).map(|(code, _)| code)
+    }
+
     /// Why nothing can be sold for M-Pesa at the moment.
     pub fn trouble(&self) -> Option<String> {
         if let Some(fault) = self.0.terms.store.wall_fault() {
@@ -356,11 +379,9 @@ impl MpesaEngine {
         }
         // A file that is missing is told before the first guest asks.
         let is_used = self.0.terms.config().mpesa.is_some();
-        if is_used {
-            let _ = self.daraja();
-        }
+        let stopped = if is_used { self.prompts_stopped() } else { None };
         let line = self.line();
-        line.refused.as_ref().map(|(why, _)| why.clone())
+        line.refused.as_ref().map(|(why, _)| why.clone()).or_else(|| Some(unpayable(&stopped?)))
     }
 
     /// The last thing that went wrong with Daraja.
@@ -403,6 +424,10 @@ impl MpesaEngine {
     fn line(&self) -> MutexGuard<'_, Line> {
         self.0.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn unpayable(code: &str) -> String {
+    format!("Daraja answers {code}: no payment can be made here (look at type, shortcode and till, and whether it is locked)")
 }
 
 fn pace_of(mpesa: &MpesaConfig) -> OrderPace {

@@ -55,7 +55,12 @@ impl OrderFault {
 
     /// Whether a code is one that Daraja is known to say when a prompt has come to nothing.
     pub fn is_known(code: &str) -> bool {
-        matches!(code, "2028" | "SFC_IC0003" | "8006") || OrderFault::of(code) != OrderFault::Service
+        OrderFault::is_operators(code) || OrderFault::of(code) != OrderFault::Service
+    }
+
+    /// Whether no other prompt would fare better: the shortcode, its kind or the till is wrong, or the credential is locked.
+    pub fn is_operators(code: &str) -> bool {
+        matches!(code, "2028" | "SFC_IC0003" | "8006")
     }
 }
 

@@ -111,7 +111,7 @@ impl MpesaEngine {
                 };
                 let said =
                     format!("{}:{}:{number}:{paybill}:{bill}:{amount}", wish.kind().as_str(), via.as_str());
-                (hashed(question), hashed(&said))
+                (hashed(question), self.keyed("question", said.as_bytes()).await?)
             }
             None => Default::default(),
         };
