@@ -110,6 +110,9 @@ fn as_json(problem: &Problem) -> Value {
     })
 }
 
+/// The longest file of a credential (bytes).
+const LONGEST_SECRET: u64 = 4096;
+
 /// The file holds what is worth money: keys and addresses of wallets and nodes.
 fn exposed(path: &Path) -> Option<Problem> {
     let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
@@ -180,7 +183,17 @@ fn fault_of((section, option, file): (&str, &str, &PathBuf)) -> Option<Problem> 
         Ok(about) if !about.is_file() || about.len() == 0 => {
             format!("{name} is empty: write the secret there")
         }
-        Ok(_) => return None,
+        Ok(about) => match (about.len() <= LONGEST_SECRET).then(|| std::fs::read(file)) {
+            Some(Ok(bytes)) if bytes.iter().all(u8::is_ascii_whitespace) => {
+                format!("{name} is empty: write the secret there")
+            }
+            Some(Ok(bytes))
+                if bytes.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) =>
+            {
+                return None;
+            }
+            _ => format!("{name} is no secret: a line of text is expected there"),
+        },
     };
     let (section, option) = (Some(section.to_owned()), Some(option.to_owned()));
     Some(Problem { line: None, section, option, message, severity: Severity::Error })
