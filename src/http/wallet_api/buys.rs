@@ -6,7 +6,7 @@ use super::super::Edge;
 use super::asked::{self, body, either};
 use super::holder::{shop, AccountHolder};
 use super::payouts::told;
-use super::told::{invalid, refusal, waiting, ApiRefusal, ApiTold};
+use super::told::{refusal, waiting, ApiRefusal, ApiTold};
 use crate::json::json;
 use crate::sale::mpesa::MpesaError;
 use crate::store::OrderState;
@@ -18,13 +18,15 @@ pub(super) async fn buy(edge: &Edge, holder: &AccountHolder, sent: Sent) -> ApiT
     let key = asked::key(&sent)?;
     let fields = body(sent).await?;
     let phone = either(&fields, "phoneNumber", "phone_number");
-    let phone = phone.as_str().ok_or_else(|| invalid("phoneNumber is a text"))?;
+    let phone = phone.as_str().unwrap_or_default();
     let paid = either(&fields, "amount", "amountKes").as_u64().map(Kes);
     let paid = paid.ok_or_else(|| refused(&MpesaError::BadAmount))?;
     let shop = shop(edge)?;
     let quote = shop.rates.buying().await.map_err(|stale| {
         log::warn!("nothing is bought: {stale}");
-        refused(&MpesaError::RateStale)
+        // Without a clock there is no rate of a feed.
+        let is_set = shop.store.wall_is_plausible();
+        refused(if is_set { &MpesaError::RateStale } else { &MpesaError::ClockNotSet })
     })?;
     let margin = shop.balances.float_margin().await.unwrap_or(Sats(0));
     let asked = shop.mpesa.buy(&holder.account, (phone, paid), quote, margin, key.as_deref());

@@ -14,6 +14,9 @@ use crate::units::{Kes, Sats};
 use hyper::StatusCode;
 use serde_json::Value;
 
+/// The fields that say what is to be done: one of another kind than a text is never read as none.
+const TEXTS: [(&str, &str); 3] = [("token", "cashuToken"), ("via", "via"), ("provider", "provider")];
+
 /// `POST` of one of these paths, with its aliases.
 pub fn kind_of(path: &str) -> Option<PayoutKind> {
     match path {
@@ -30,6 +33,11 @@ pub async fn pay_out(edge: &Edge, holder: &AccountHolder, kind: PayoutKind, sent
     shop.mpesa.may_pay_out(&config, kind).map_err(refused)?;
     let key = asked::key(&sent)?;
     let fields = body(sent).await?;
+    for (name, other) in TEXTS {
+        if !matches!(either(&fields, name, other), Value::Null | Value::String(_)) {
+            return Err(invalid(&format!("{name} is a text")));
+        }
+    }
     let text = |name, other| either(&fields, name, other).as_str().unwrap_or_default().trim();
     let number = |name, other| {
         let number = either(&fields, name, other).as_u64().filter(|number| *number > 0);
