@@ -246,6 +246,15 @@ async fn a_guest_goes_on_without_a_clock_and_ends_by_time_that_has_passed() {
     place.clock.set_wall(UnixSeconds(0));
     let token = place.token(5).await;
     assert_eq!(place.fault(&token).await, None);
+    let early = place.token(6).await;
+    for wall in [NOW, NOW + 400 * 86_400, 0] {
+        place.clock.set_wall(UnixSeconds(wall));
+        assert_eq!(place.fault(&token).await, None, "set later, to {wall}");
+    }
+    let place = place.restarted().await;
+    place.clock.set_wall(UnixSeconds(NOW));
+    let renewed = place.auth.refresh(&early, Client).await.unwrap();
+    assert_eq!(renewed.claims.expires, UnixSeconds(NOW + 604_800), "now its end can be told");
     place.clock.set_wall(UnixSeconds(0));
     place.clock.advance(Millis::from_secs(604_800 + 61));
     assert_eq!(place.fault(&token).await, Some(JwtFault::LoggedOut));

@@ -179,7 +179,9 @@ impl Auth {
         };
         let kid = ring.newest().kid.clone();
         let row = LoginRow { jti: id, pubkey: key.to_bytes(), audience, kid, began, ends };
-        let expires = UnixSeconds(wall.0.saturating_add(life.0 / 1000));
+        // Where the time is not known, nobody can be told one: the row ends the token.
+        let told = if store.wall_is_plausible() { life } else { Millis::ZERO };
+        let expires = UnixSeconds(wall.0.saturating_add(told.0 / 1000));
         // The clock may have been set back since the wallet signed.
         let auth_time = auth_time.min(wall);
         let claims = Claims { audience, key, issued: wall, expires, id, auth_time, role };

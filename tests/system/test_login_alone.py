@@ -1,5 +1,7 @@
 """Logins of a daemon of their own: over the router's own https, with another time, and where there are none."""
 
+import base64
+import json
 import re
 import time
 
@@ -7,9 +9,11 @@ import pytest
 
 from lab.authority import PORT, Authority
 from lab.daemon import ADMIN_PORT
+from lab.fake_clock import FakeWall, needs_faketime
 from lab.guest import ROUTER4
 from lab.internet import AWAY
 from lab.login import DOMAIN, LoginBrowser, LoginWallet, PythonLnurl, through_tunnel
+from lab.place import wait_for
 
 
 @pytest.mark.parametrize("environment", ["lnurl", "lnurl-httpx28"])
@@ -54,3 +58,20 @@ def test_without_the_section_its_paths_are_as_any_other(make_daemon, lab, strang
         assert (answer.status, answer.body[:20]) == (unknown.status, unknown.body[:20]), path
     assert through_tunnel(lab.router, "/lnauth_login?k1=" + "00" * 32).status == 404
     assert LoginBrowser(lab.router, ADMIN_PORT).get("/lnauth?aud=admin").status == 404
+
+
+@needs_faketime
+def test_who_logged_in_before_the_clock_was_set_stays_logged_in(make_daemon, lab, stranger):
+    daemon, wall, browser = make_daemon(AWAY, sections={"auth": {"domain": DOMAIN}}), FakeWall(lab), LoginBrowser(stranger)
+    daemon.stop()
+    daemon.start(env=wall.env)
+    token = browser.log_in(LoginWallet(163))
+    assert browser.with_token(token).status == 200 and not daemon.status()["data"]["clock"]["plausible"]
+    wall.set("2026-12-01 12:00:00")
+    wait_for(lambda: daemon.status()["data"]["clock"]["plausible"])
+    assert browser.with_token(token).status == 200
+    daemon.restart()
+    renewed = browser.with_token(token, path="/refresh_jwt").json()["jwt"]
+    claims = json.loads(base64.urlsafe_b64decode(renewed.split(".")[1] + "=="))
+    assert claims["exp"] - claims["iat"] == 604_800, "now its end can be told"
+    assert browser.with_token(renewed).status == 200 and browser.with_token(token).status == 401
