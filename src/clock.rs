@@ -164,6 +164,13 @@ pub fn minute(time: UnixSeconds) -> String {
     format!("{}-{:02}-{:02} {hour:02}:{minute:02} UTC", date.year, date.month, date.day)
 }
 
+/// `2026-12-01T00:44:22Z` (RFC 3339)
+pub fn rfc3339(time: UnixSeconds) -> String {
+    let date = date_of(time.0 / 86_400);
+    let (hour, minute, second) = (time.0 / 3600 % 24, time.0 / 60 % 60, time.0 % 60);
+    format!("{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", date.year, date.month, date.day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

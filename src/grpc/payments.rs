@@ -8,7 +8,7 @@ use super::messages::{
 use super::methods::Updates;
 use super::status::{GrpcCode, Status};
 use crate::bolt11::Invoice;
-use crate::clock::date_of;
+use crate::clock::rfc3339;
 use crate::config::{Config, LightningKind};
 use crate::ecash::wallet::{Melted, Wallet, WalletError};
 use crate::hex;
@@ -18,7 +18,7 @@ use crate::sale::balance::BalanceError;
 use crate::shop::Shop;
 use crate::store::{BookAccount, GrpcBegun, GrpcOrder, GrpcPayment, GrpcState, NewMove, Store, StoreError};
 use crate::task;
-use crate::units::{Msats, Sats, UnixSeconds, ALL_SATS};
+use crate::units::{Msats, Sats, ALL_SATS};
 use futures_util::stream::{self, StreamExt};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -392,13 +392,6 @@ fn other_amount(amount: Sats) -> Status {
 fn unavailable(err: StoreError) -> Status {
     log::error!("gRPC: {err}");
     Status::unavailable(err.code())
-}
-
-/// `2026-12-01T00:44:22Z`
-fn rfc3339(at: UnixSeconds) -> String {
-    let date = date_of(at.0 / 86_400);
-    let (hour, minute, second) = (at.0 / 3600 % 24, at.0 / 60 % 60, at.0 % 60);
-    format!("{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", date.year, date.month, date.day)
 }
 
 fn told(state: GrpcState) -> &'static str {

@@ -8,7 +8,7 @@ use super::route::Answering;
 use super::sent::Sent;
 use super::{admin, Edge};
 use crate::auth::{SphinxRefusal, Standing};
-use crate::clock::timestamp;
+use crate::clock::rfc3339;
 use crate::form::pairs;
 use crate::json::{self, json};
 use crate::store::{with_change, NewAuditRow, Store, StoreError, UnusedCode};
@@ -129,7 +129,7 @@ pub fn code(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
         }
         match taken(&shop.store).await {
             Ok(Some(unused)) => {
-                let made = timestamp(unused.made.0);
+                let made = rfc3339(unused.made);
                 answer::json(StatusCode::OK, &json!({"connection_string": unused.code, "date_created": made}))
             }
             Ok(None) => *error(StatusCode::NOT_FOUND, "unknown_code", "there is no unused code"),

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from datetime import datetime, timezone
 
 import coincurve
 import pytest
@@ -171,6 +172,10 @@ def test_each_unused_code_is_handed_out_once_to_who_has_the_token(lab, daemon):
     given = [answer.json()["connection_string"] for answer in answers if answer.status == 200]
     assert sorted(given) == sorted(codes - {redeemed})
     assert {answer.status for answer in answers} == {200, 404}
+    for made in (answer.json()["date_created"] for answer in answers if answer.status == 200):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", made)
+        age = datetime.now(timezone.utc) - datetime.fromisoformat(made)
+        assert abs(age.total_seconds()) < 60, made
     assert lab.guest.post(redeem, {"code": given[0]}).status == 200, "it is a code like any other"
     rows = [row for row in daemon.data("audit") if row["what"] == "connectioncodes"]
     assert len([row for row in rows if row["result"] == "ok"]) == len(given)
