@@ -66,7 +66,8 @@ impl EcdsaSignature {
         self.verify(key, digest).unwrap_or(false)
     }
 
-    fn verify(&self, key: &[u8; 33], digest: &[u8; 32]) -> Option<bool> {
+    /// The same; `None` if the key is no point of the curve.
+    pub fn verify(&self, key: &[u8; 33], digest: &[u8; 32]) -> Option<bool> {
         let key = PublicKey::from_sec1_bytes(key).ok()?.to_projective();
         let inverse = self.s.invert_vartime().into_option()?;
         let of_generator = reduce(digest) * inverse;

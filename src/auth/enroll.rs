@@ -51,9 +51,9 @@ impl Auth {
         let enrolments = || lock(&self.0.enrolments);
         let (key, now) = (signed.key, self.0.store.now());
         enrolments().challenges.begin(k1, now).map_err(|_| LoginRefusal::K1)?;
-        if !self.is_signed(signed, *k1).await? {
+        if let Err(why) = self.must_be_signed(signed, *k1).await {
             enrolments().challenges.wrong(k1);
-            return Err(LoginRefusal::Signature);
+            return Err(why);
         }
         let operator = enrolments().take(k1, key, self.0.store.now()).ok_or(LoginRefusal::K1)?;
         // A key belongs to one operator only.

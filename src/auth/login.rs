@@ -156,11 +156,11 @@ impl Auth {
     async fn taken(&self, k1: &K1, signed: SignedBy) -> Result<AskedLogin, LoginRefusal> {
         let key = signed.key;
         self.challenges().begin(k1, self.0.store.now()).map_err(not_pending)?;
-        if !self.is_signed(signed, *k1).await? {
+        if let Err(why) = self.must_be_signed(signed, *k1).await {
             let over = self.challenges().wrong(k1);
             log::info!("a wrong signature for a login by key {}", key.short());
             over.inspect(|asked| self.tell(asked, k1, "lnauth_expired"));
-            return Err(LoginRefusal::Signature);
+            return Err(why);
         }
         self.challenges().take(k1, self.0.store.now()).map_err(not_pending)
     }
@@ -308,10 +308,15 @@ impl Auth {
         }
     }
 
-    pub(super) async fn is_signed(&self, signed: SignedBy, k1: K1) -> Result<bool, AuthError> {
+    /// Refuses a signature that is wrong, and a key that is none.
+    pub(super) async fn must_be_signed(&self, signed: SignedBy, k1: K1) -> Result<(), LoginRefusal> {
         let _place = self.0.looking.acquire().await;
         let looked = task::blocking(move || signed.has_signed(&k1)).await;
-        looked.map_err(|_| StoreError::Closed.into())
+        match looked.map_err(|_| AuthError::Store(StoreError::Closed))? {
+            Some(true) => Ok(()),
+            Some(false) => Err(LoginRefusal::Signature),
+            None => Err(LoginRefusal::Parameter("key")),
+        }
     }
 }
 

@@ -51,8 +51,8 @@ use tokio::sync::{watch, Semaphore};
 const CHALLENGES: Rate<LoginStation> = Rate::new(60, Millis::from_secs(1));
 /// Answers to challenges: of an address or, where a proxy hides that, of who asked.
 const CALLBACKS: Rate<LoginStation> = Rate::new(60, Millis(500));
-/// New tokens of a key in the place of older ones: each is a write, and a page needs one a day.
-const RENEWALS: Rate<OperatorKey> = Rate::new(10, Millis::from_secs(60));
+/// New tokens of a key in the place of older ones: each is a write, as a login is.
+const RENEWALS: Rate<OperatorKey> = Rate::new(60, Millis::from_secs(1));
 /// Logins of an operator: each is a row of the audit log, and so is its end, and a signature is fresh for a minute.
 const LOGINS: Rate<OperatorKey> = Rate::new(20, Millis::from_secs(60));
 /// Signatures that are looked at side by side: other arithmetic goes on besides.

@@ -62,9 +62,9 @@ impl SignedBy {
     }
 
     /// Whether the key has signed this k1. JavaScript's wallets leave s in the upper half as often as not (`elliptic`);
-    /// either counts. Arithmetic on the curve: not for the thread that serves everybody.
-    pub fn has_signed(&self, k1: &[u8; 32]) -> bool {
-        self.signature.is_by(&self.key.0, k1)
+    /// either counts. `None`: there is no such key. Arithmetic on the curve: not for the thread that serves everybody.
+    pub fn has_signed(&self, k1: &[u8; 32]) -> Option<bool> {
+        self.signature.verify(&self.key.0, k1)
     }
 }
 

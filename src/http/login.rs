@@ -96,6 +96,7 @@ pub fn status(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
         let stands = || {
             must_read(&sent)?;
             let query = pairs(sent.query());
+            only_once(&query, &["k1"])?;
             let k1 =
                 field(&query, "k1").and_then(hex::decode).ok_or_else(|| bad("k1 must be 64 hex digits"))?;
             let station = station(&edge, &at)?;

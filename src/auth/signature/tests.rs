@@ -15,8 +15,11 @@ fn signatures_are_judged_as_the_vectors_say() {
         let k1 = hex::decode(k1).unwrap();
         for (sig, key) in [(sig.to_owned(), key.to_owned()), (sig.to_uppercase(), key.to_uppercase())] {
             let found = match SignedBy::parse(&key, &sig) {
-                Ok(signed) if signed.has_signed(&k1) => "good",
-                Ok(_) => "wrong",
+                Ok(signed) => match signed.has_signed(&k1) {
+                    Some(true) => "good",
+                    Some(false) => "wrong",
+                    None => "key",
+                },
                 Err(which) => which,
             };
             assert_eq!(found, verdict, "{name}");
@@ -33,7 +36,7 @@ fn a_flipped_bit_anywhere_is_no_signature() {
         let mut sig = sig.clone();
         sig[bit / 8] ^= 1 << (bit % 8);
         let signed = SignedBy::parse(key, &hex::encode(&sig));
-        assert!(!signed.is_ok_and(|signed| signed.has_signed(&k1)), "{bit}");
+        assert!(!signed.is_ok_and(|signed| signed.has_signed(&k1) == Some(true)), "{bit}");
     }
 }
 
