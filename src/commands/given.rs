@@ -139,7 +139,7 @@ impl Given {
                 _ => continue,
             };
             if excludes(arg, &expected, &given) {
-                return Err(given.wrong());
+                return Err(CommandError::Input("invalid_input", command.usage()));
             }
             given.values.push((arg.name, value));
         }

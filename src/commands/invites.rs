@@ -154,8 +154,8 @@ fn whole(given: &Given, name: &str, range: RangeInclusive<u64>) -> Result<Option
     let sent = given.body().map_or(&Value::Null, |body| &body[member]);
     let number = match (given.text(name), sent) {
         (None, Value::Null) => return Ok(None),
-        (Some(text), _) => text.parse().ok(),
-        (None, _) => None,
+        (Some(text), Value::Null) => text.parse().ok(),
+        (_, sent) => sent.as_u64(),
     };
     let number = number.filter(|number| range.contains(number));
     let wrong = || invalid(format!("{member} is a whole number from {} to {}", range.start(), range.end()));

@@ -142,13 +142,16 @@ def test_what_is_no_order_is_refused(office):
         {"seconds": 60, "number": 501},
         {"seconds": 60, "number": "many"},
         {"seconds": 60, "number": True},
+        {"seconds": 60, "number": "2"},
+        {"seconds": "60"},
+        {"seconds": 60, "expires": "5"},
         {"seconds": 60, "uses": 0},
         {"seconds": 60, "expires": 0},
         {"seconds": 60, "note": ["x"]},
         {"seconds": 60, "note": "x" * 201},
     ]
     for order in orders:
-        assert office.ask("POST", "/connectioncodes", order).status == 400, order
+        assert error(office.ask("POST", "/connectioncodes", order)) == (400, "invalid_input"), order
     assert len(office.ask("POST", "/connectioncodes", {"seconds": 60, "number": 500}).json()["codes"]) == 500
     first = office.ask("GET", "/connectioncodes/list?page=2&limit=100").json()
     assert (len(first["codes"]), first["total"]) == (100, 500)
