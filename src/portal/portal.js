@@ -7,7 +7,7 @@
   var UNITS = [[words.day_one, words.days], [words.hour_one, words.hours], [words.minute_one, words.minutes],
     [words.second_one, words.seconds]];
   var DATA_UNITS = [words.kilobytes, words.megabytes, words.gigabytes];
-  var BEAT = 1000, REQUEST_TIMEOUT = 5000, SENDING_TIMEOUT = 20000, SOCKET_RETRY = 10000, SHORTEST_PAUSE = 3000;
+  var BEAT = 1000, REQUEST_TIMEOUT = 5000, SENDING_TIMEOUT = 20000, SHORTEST_PAUSE = 3000;
   // Seconds before a session's end at which the guest is warned; milliseconds that this may be late.
   var WARNINGS = [300, 60], WARNING_DELAY = 1500;
   // Looks without an answer after which the router is said to be away.
@@ -20,7 +20,7 @@
   var misses = 0;           // looks in a row that had no answer
   var leaving = false;      // a form is being sent:
   var sending = null;
-  var socket = null, socketFor = '', live = false, socketRetryAt = 0;
+  var socket = null, socketFor = '', live = false, retryAt = 0, retryIn = BEAT;
 
   document.documentElement.className += ' js';
 
@@ -222,7 +222,8 @@
 
   function connect() {
     var id = data('request'), mine;
-    socketRetryAt = now() + SOCKET_RETRY;
+    retryAt = now() + retryIn;
+    retryIn = Math.min(2 * retryIn, 30000);
     try {
       mine = new WebSocket((location.protocol === 'https:' ? 'wss://' : 'ws://') + location.host + '/mint-proxy');
     } catch (e) {
@@ -230,7 +231,10 @@
     }
     socket = mine;
     socketFor = id;
-    mine.onopen = function () { mine.send(JSON.stringify({ type: 'resume', request_id: id })); };
+    mine.onopen = function () {
+      retryIn = BEAT;
+      mine.send(JSON.stringify({ type: 'resume', request_id: id }));
+    };
     mine.onmessage = function (event) {
       var message;
       try { message = JSON.parse(event.data); } catch (e) { return; }
@@ -239,7 +243,7 @@
       if (message.request_id && message.request_id !== id) return;
       live = message.type !== 'error';
       // The first answer repeats the invoice that is shown already.
-      if (message.type !== 'invoice_ready' && message.type !== 'ping' && message.type !== 'pong') look();
+      if (!/^(invoice_ready|ping|pong)$/.test(message.type)) look();
     };
     mine.onclose = mine.onerror = function () {
       if (mine === socket) disconnect();
@@ -379,7 +383,7 @@
   function beat() {
     var over = paintClocks();
     if (document.hidden && !wanted) return;
-    if (wantsSocket() && !socket && now() >= socketRetryAt) connect();
+    if (wantsSocket() && !socket && now() >= retryAt) connect();
     var pause = 1000 * Number(data('poll'));
     if (live && data('state') === 'pay') pause *= 5;
     if (over || misses) pause = SHORTEST_PAUSE;
