@@ -187,7 +187,7 @@ pub fn mints(edge: Arc<Edge>, sent: Sent) -> Answering {
 }
 
 /// Where a page ends.
-fn cursor_of(text: &str) -> Option<(u64, String)> {
+pub fn cursor_of(text: &str) -> Option<(u64, String)> {
     let (at, id) = text.split_once('.')?;
     Some((at.parse().ok()?, id.parse::<Uuid>().ok()?.to_string()))
 }

@@ -8,7 +8,7 @@ use super::super::route::Answering;
 use super::super::sent::Sent;
 use super::super::Edge;
 use super::caller::{audit, audit_row, new_id, place, shop, signed_in, tenant_of, venue_of};
-use super::office::{asked, TENANT};
+use super::office::{asked, cursor_of, TENANT};
 use crate::commands::{Operator, BEGUN};
 use crate::config::Tenant;
 use crate::json::json;
@@ -28,8 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a request waits for a repair; what takes longer goes on by itself.
 const REPAIR: Duration = Duration::from_secs(25);
 const FIX: &[Field] = &[needed("ticketIds", Kind::Uuids(1000)), needed("reportId", Kind::Uuid)];
-const HISTORY: &[Field] =
-    &[TENANT, optional("limit", Kind::Number(1, 100)), optional("before", Kind::Number(0, 253_402_300_799))];
+const HISTORY: &[Field] = &[TENANT, optional("limit", Kind::Number(1, 100)), optional("before", Kind::Name)];
 
 /// `POST /admin/reconcile/VENUE`
 pub fn run(edge: Arc<Edge>, sent: Sent) -> Answering {
@@ -192,24 +191,39 @@ pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
             let named = asked.rest.split('/').next().unwrap_or_default();
             let venue = venue_of(&asked.shop, &asked.config, &asked.tenant, named)?.id.clone();
             let most = asked.query["limit"].as_u64().unwrap_or(10);
-            let before = asked.query["before"].as_u64().unwrap_or(u64::MAX);
+            // A page ends at a time, and within it at a report; a time alone is before all of its reports.
+            let (before, id) = match asked.query["before"].as_str() {
+                Some(text) => text
+                    .parse()
+                    .ok()
+                    .map(|at: u64| (at, String::new()))
+                    .or_else(|| cursor_of(text))
+                    .ok_or_else(|| VoucherRefusal::field("before", "is none of ours"))?,
+                None => (u64::MAX, String::new()),
+            };
             let own = asked.shop.minting.book.of(&asked.tenant);
             let found = own.read(move |door| {
                 door.query(
                     "SELECT id, made_at, checked, confirmed, not_found, pending, errors, discrepancies,
                             report
-                     FROM reconcile_reports WHERE tenant = $1 AND venue = $2 AND made_at < $3
-                     ORDER BY made_at DESC, id LIMIT $4",
-                    &[venue.into(), before.into(), most.into()],
+                     FROM reconcile_reports
+                     WHERE tenant = $1 AND venue = $2 AND (made_at < $3 OR (made_at = $3 AND id < $4))
+                     ORDER BY made_at DESC, id DESC LIMIT $5",
+                    &[venue.into(), before.into(), id.into(), most.saturating_add(1).into()],
                 )
             });
+            let mut found = found.await?;
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            let has_more = found.len() > most;
+            found.truncate(most);
             let mut reports = Vec::new();
-            let mut last = 0;
-            for row in found.await? {
-                last = row.count(1)?;
+            let mut last = Value::Null;
+            for row in found {
+                let (id, at) = (row.text(0)?, row.count(1)?);
+                last = json!(format!("{at}.{id}"));
                 reports.push(json!({
-                    "reportId": row.text(0)?,
-                    "madeAt": last,
+                    "reportId": id,
+                    "madeAt": at,
                     "totalChecked": row.count(2)?,
                     "confirmed": row.count(3)?,
                     "notFound": row.count(4)?,
@@ -219,8 +233,7 @@ pub fn history(edge: Arc<Edge>, sent: Sent) -> Answering {
                     "classes": by_class(row.text(8)?),
                 }));
             }
-            let is_full = u64::try_from(reports.len()).is_ok_and(|length| length == most);
-            Ok(json!({"reports": reports, "nextCursor": is_full.then_some(last)}))
+            Ok(json!({"reports": reports, "nextCursor": if has_more { last } else { Value::Null }}))
         })
     })
 }
