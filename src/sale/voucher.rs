@@ -10,7 +10,9 @@ use super::code_value::{price_of, CodeValue};
 use super::{SaleError, Terms};
 use crate::access::Session;
 use crate::config::{Config, Metric, Tenant, Venue};
-use crate::ecash::wallet::{BackError, Backing, BatchInvoice, Wallet, AFTER_EXPIRY};
+use crate::ecash::wallet::{
+    fits_one_invoice, BackError, Backing, BatchInvoice, Wallet, AFTER_EXPIRY, TOO_MANY_FOR_ONE_INVOICE,
+};
 use crate::mac::MacAddr;
 use crate::network::neighbours::Caller;
 use crate::pace::Pace;
@@ -222,6 +224,9 @@ impl VoucherEngine {
         if order.funding != Funding::Promise && face == Sats(0) {
             return Err(VoucherError::Order("ecash stands behind what costs at least a sat".to_owned()));
         }
+        if order.funding == Funding::Invoice && !fits_one_invoice(vouchers.iter().map(|_| face)) {
+            return Err(VoucherError::Order(TOO_MANY_FOR_ONE_INVOICE.to_owned()));
+        }
         let tenant = config.tenant_of_venue(&venue.id);
         let (who, reserved) = (batch.created_by.clone(), terms.store.now());
         match book.add((&tenant, config.clone()), batch, tickets, reserved, order.request).await? {
@@ -298,7 +303,7 @@ impl VoucherEngine {
                     wallet.drop_backing(tenant, &name, &error).await;
                     return Err(VoucherError::NotBacked(error));
                 };
-                let invoice = wallet.invoice(tenant, &name, &mint, backings).await;
+                let invoice = wallet.invoice_now(tenant, &name, &mint, backings).await;
                 Ok((Vec::new(), Some(invoice.map_err(VoucherError::NotBacked)?)))
             }
         }

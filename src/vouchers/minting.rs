@@ -5,13 +5,15 @@
 use super::approvals::{self, Approval, Underway};
 use super::idempotency::{begin_key, end_key, KeptAnswer, KeyPlace, KeyTurn, RunningKeys, RunningRequest};
 use super::limits;
+use super::paid::PaidNotice;
 use super::reconcile::RunningVenues;
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
 use super::{BatchId, CodeKey, Funding, TicketId, VoucherBook, VoucherCode, VoucherRefusal, VoucherState};
 use crate::config::{Config, MintUrl, Tenant};
-use crate::ecash::wallet::{BackError, Backed, Backing, Wallet};
+use crate::ecash::wallet::{fits_one_invoice, BackError, Backed, Backing, Wallet, TOO_MANY_FOR_ONE_INVOICE};
 use crate::json::json;
 use crate::store::{CodeWorth, Door, StoreError, TenantStore};
+use crate::task;
 use crate::units::{Millis, Sats, UnixSeconds};
 use crate::uuid::Uuid;
 use serde_json::Value;
@@ -107,13 +109,18 @@ pub struct MintDesk {
 enum Begun {
     Refused(VoucherRefusal),
     Waits(Approval),
-    /// The tickets of this order, and those that are others'.
-    Made {
-        own: Vec<TicketId>,
-        faults: Vec<(TicketId, TicketFault)>,
-        /// Those whose reservation is this run's, to be given back for what fails.
-        reserved: Vec<TicketId>,
-    },
+    Made(MadeOrder),
+}
+
+/// The tickets of an order, and those that are others'.
+struct MadeOrder {
+    own: Vec<TicketId>,
+    faults: Vec<(TicketId, TicketFault)>,
+    /// Those whose reservation is this run's, to be given back for what fails.
+    reserved: Vec<TicketId>,
+    now: UnixSeconds,
+    service: Millis,
+    began: Instant,
 }
 
 /// What an order is carried out with.
@@ -122,12 +129,15 @@ pub struct OrderTerms {
     pub config: Arc<Config>,
     pub tenant: Tenant,
     pub shape: Shape,
-    /// The status of that answer.
-    pub status: u16,
+    /// Nobody waits for the ecash behind the tickets: 202 is answered once they are written down. Where somebody is to pay for
+    /// them, the invoice is waited for.
+    pub is_queued: bool,
     /// A request that others have agreed to.
     pub approval: Option<BatchId>,
     /// Where the answer is kept, if the request has a key.
     pub place: Option<KeyPlace>,
+    /// What the order came with, if a shop tells of it.
+    pub notice: Option<PaidNotice>,
 }
 
 impl MintDesk {
@@ -181,7 +191,10 @@ impl MintDesk {
                 "there is no room left to write vouchers down",
             ));
         }
-        if self.is_mint_left_alone(&order, &terms).await {
+        if order.funding == Funding::Invoice && !fits_one_invoice(order.items.iter().map(|item| item.face)) {
+            return Err(VoucherRefusal::new(400, "invalid_input", TOO_MANY_FOR_ONE_INVOICE));
+        }
+        if !is_answered_first(&order, &terms) && self.is_mint_left_alone(&order, &terms).await {
             let id = order.id;
             let begun = rows.read(move |door| rows::of_batch(door, id)).await?;
             if begun.is_empty() {
@@ -189,54 +202,86 @@ impl MintDesk {
             }
         }
         let marks = running.map(|running| (running.place.clone(), running.fingerprint.clone()));
-        let (own_order, own_terms, own_key) = (order.clone(), terms.clone(), key.clone());
+        let (own_terms, own_key) = (terms.clone(), key.clone());
         let begun = rows.write(move |door| {
-            let (order, terms) = (&own_order, &own_terms);
-            let begun = begin(door, (order, terms), &own_key, (now, service))?;
-            if let (Some((place, fingerprint)), false) = (&marks, matches!(begun, Begun::Refused(_))) {
+            let (mut order, terms) = (order, &own_terms);
+            if let Some(notice) = &terms.notice {
+                match notice.look(door)? {
+                    Ok(known) => order.id = known.batch.unwrap_or(order.id),
+                    Err(refusal) => return Ok((order, Begun::Refused(refusal), None)),
+                }
+            }
+            let begun = begin(door, (&order, terms), &own_key, (now, service, began))?;
+            if matches!(begun, Begun::Refused(_)) {
+                return Ok((order, begun, None));
+            }
+            if let Some((place, fingerprint)) = &marks {
                 begin_key(door, place, fingerprint, order.id, now.0)?;
             }
-            match (&begun, &terms.place) {
+            if let Some(notice) = &terms.notice {
+                notice.bind(door, order.id, now)?;
+            }
+            let answer = match (&begun, &terms.place) {
                 (Begun::Waits(approval), Some(place)) => {
                     end_key(door, place, &sealed(&own_key, &waits(approval))?)?;
+                    None
                 }
-                (Begun::Made { own, faults, .. }, Some(place)) if order.funding == Funding::Promise => {
-                    let outcome = outcome(door, (order, terms), &own_key, (own, faults), began)?;
-                    let answer = answer_of(order, terms, &outcome, now);
-                    end_key(door, place, &sealed(&own_key, &answer)?)?;
-                    terms.approval.map_or(Ok(()), |approval| approvals::finish(door, approval))?;
-                    return Ok((begun, Some(answer)));
+                (Begun::Made(made), _) if is_answered_first(&order, terms) => {
+                    let outcome = outcome(door, (&order, terms), &own_key, made)?;
+                    let answer = answer_of(&order, terms, &outcome, now);
+                    answered(door, (&order, terms), &own_key, &answer, now)?;
+                    Some(answer)
                 }
-                _ => {}
-            }
-            Ok((begun, None))
+                _ => None,
+            };
+            Ok((order, begun, answer))
         });
-        let (own, faults, reserved) = match begun.await? {
-            (Begun::Refused(refusal), _) => return Err(refusal),
-            (Begun::Waits(approval), _) => return Ok(waits(&approval)),
-            (_, Some(answer)) => return Ok(answer),
-            (Begun::Made { own, faults, reserved }, None) => (own, faults, reserved),
+        let (order, made, answer) = match begun.await? {
+            (_, Begun::Refused(refusal), _) => return Err(refusal),
+            (_, Begun::Waits(approval), _) => return Ok(waits(&approval)),
+            (order, Begun::Made(made), answer) => (order, made, answer),
         };
-        let funded = self.fund(&order, &terms, &own).await?;
-        let answer = rows.write(move |door| {
+        match answer {
+            None => self.settle(order, terms, made, key).await,
+            Some(answer) => {
+                if order.funding != Funding::Promise {
+                    let desk = self.clone();
+                    drop(task::start(async move {
+                        if let Err(refusal) = desk.settle(order, terms, made, key).await {
+                            log::info!("vouchers: an order is not made yet: {}", refusal.message);
+                        }
+                    }));
+                }
+                Ok(answer)
+            }
+        }
+    }
+
+    /// Has made what stands behind an order that is written down, and keeps what came of it.
+    async fn settle(
+        &self,
+        order: Order,
+        terms: OrderTerms,
+        made: MadeOrder,
+        key: Arc<CodeKey>,
+    ) -> Result<KeptAnswer, VoucherRefusal> {
+        let funded = self.fund(&order, &terms, &made.own).await?;
+        let answer = self.book.of(&terms.tenant).write(move |door| {
             let rows = rows::of_batch(door, order.id)?;
-            let failed = failed_of(&rows, &reserved);
+            let failed = failed_of(&rows, &made.reserved);
             if let (Some(first), true) = (rows.first(), failed > 0) {
-                let when = limits::reserved_at(service, now, first.created_at);
+                let when = limits::reserved_at(made.service, made.now, first.created_at);
                 limits::give_back(door, &order.principal, failed, when)?;
             }
             let answer = match &funded {
                 Funded::AwaitsPayment(answer) => answer.clone(),
                 Funded::Backed(backed) => {
-                    let mut outcome = outcome(door, (&order, &terms), &key, (&own, &faults), began)?;
+                    let mut outcome = outcome(door, (&order, &terms), &key, &made)?;
                     outcome.back(backed);
-                    answer_of(&order, &terms, &outcome, now)
+                    answer_of(&order, &terms, &outcome, made.now)
                 }
             };
-            if let Some(place) = &terms.place {
-                end_key(door, place, &sealed(&key, &answer)?)?;
-            }
-            terms.approval.map_or(Ok(()), |approval| approvals::finish(door, approval))?;
+            answered(door, (&order, &terms), &key, &answer, made.now)?;
             Ok(answer)
         });
         Ok(answer.await?)
@@ -315,9 +360,36 @@ impl MintDesk {
                 });
                 Ok(Funded::AwaitsPayment(KeptAnswer { status: 202, body: format!("{body}\n") }))
             }
+            Err(error) if error.goes_on() => Err(unsettled(&error)),
             Err(_) => Ok(Funded::Backed(Vec::new())),
         }
     }
+}
+
+/// Whether the answer is given with the first commit, and does not wait for a mint.
+fn is_answered_first(order: &Order, terms: &OrderTerms) -> bool {
+    match order.funding {
+        Funding::Promise => true,
+        Funding::Treasury => terms.is_queued,
+        Funding::Invoice => false,
+    }
+}
+
+/// Keeps the answer, wherever the same order may ask for it again; what others have agreed to is done.
+fn answered(
+    door: &Door,
+    (order, terms): (&Order, &OrderTerms),
+    key: &CodeKey,
+    answer: &KeptAnswer,
+    now: UnixSeconds,
+) -> Result<(), StoreError> {
+    if let Some(place) = &terms.place {
+        end_key(door, place, &sealed(key, answer)?)?;
+    }
+    if let Some(notice) = &terms.notice {
+        notice.keep(door, order.id, &answer.body, now)?;
+    }
+    terms.approval.map_or(Ok(()), |approval| approvals::finish(door, approval))
 }
 
 /// What came of the ecash behind an order.
@@ -341,7 +413,8 @@ impl OrderOutcome {
 
 /// It goes on by itself, or when the same request comes again.
 fn unsettled(error: &BackError) -> VoucherRefusal {
-    VoucherRefusal::new(503, error.code(), error.to_string()).after(Millis::from_secs(10))
+    let message = format!("{error}; send the same request again later");
+    VoucherRefusal::new(503, error.code(), message).after(Millis::from_secs(10))
 }
 
 /// What those of these tickets are worth (sat) that have failed.
@@ -355,7 +428,8 @@ pub(super) fn sealed(key: &CodeKey, answer: &KeptAnswer) -> Result<KeptAnswer, S
 }
 
 fn answer_of(order: &Order, terms: &OrderTerms, outcome: &OrderOutcome, now: UnixSeconds) -> KeptAnswer {
-    KeptAnswer { status: terms.status, body: format!("{}\n", (terms.shape)(order, outcome, now)) }
+    let status = if terms.is_queued { 202 } else { 200 };
+    KeptAnswer { status, body: format!("{}\n", (terms.shape)(order, outcome, now)) }
 }
 
 /// 202, to somebody whose request waits for others.
@@ -376,17 +450,30 @@ fn begin(
     door: &Door,
     (order, terms): (&Order, &OrderTerms),
     key: &CodeKey,
-    (now, service): (UnixSeconds, Millis),
+    (now, service, began): (UnixSeconds, Millis, Instant),
 ) -> Result<Begun, StoreError> {
     let (mut own, mut faults, mut new) = (Vec::new(), Vec::new(), Vec::new());
     let mut made: Vec<(&str, u64)> = Vec::new();
+    let mut refused = None;
     for item in &order.items {
         match rows::by_id(door, item.id)? {
             Some(row) if row.batch == order.id => own.push(item.id),
-            Some(_) => faults.push((item.id, fault("ticket_exists", false))),
+            Some(row) => {
+                if !is_callers(order, item, &row) {
+                    refused = Some(("ticket_exists", "another order has one of these tickets"));
+                }
+                faults.push((item.id, fault("ticket_exists", false)));
+            }
             None if has_supply(door, item, &mut made)? => new.push(item),
-            None => faults.push((item.id, fault("max_supply_reached", false))),
+            None => {
+                refused = Some(("max_supply_reached", "there may not be so many of this product"));
+                faults.push((item.id, fault("max_supply_reached", false)));
+            }
         }
+    }
+    // Who does not wait is not told of each ticket: all are made, or none.
+    if let (true, Some((code, message))) = (terms.is_queued, refused) {
+        return Ok(Begun::Refused(VoucherRefusal::new(409, code, message)));
     }
     // What was agreed to is begun once.
     if terms.approval.is_some() && !own.is_empty() {
@@ -395,7 +482,7 @@ fn begin(
     // What was reserved with a key is given back once, with the answer that is kept; without one only what is new is.
     let mut reserved = if terms.place.is_some() { own.clone() } else { Vec::new() };
     if new.is_empty() {
-        return Ok(Begun::Made { own, faults, reserved });
+        return Ok(Begun::Made(MadeOrder { own, faults, reserved, now, service, began }));
     }
     let sats = new.iter().fold(0u64, |sum, item| sum.saturating_add(item.face.0));
     match terms.approval {
@@ -427,7 +514,7 @@ fn begin(
     write_down(door, (order, terms), key, &new, now)?;
     own.extend(new.iter().map(|item| item.id));
     reserved.extend(new.iter().map(|item| item.id));
-    Ok(Begun::Made { own, faults, reserved })
+    Ok(Begun::Made(MadeOrder { own, faults, reserved, now, service, began }))
 }
 
 /// What others have to agree to, so that it can be carried out then.
@@ -514,21 +601,16 @@ fn outcome(
     door: &Door,
     (order, terms): (&Order, &OrderTerms),
     key: &CodeKey,
-    (own, faults): (&[TicketId], &[(TicketId, TicketFault)]),
-    began: Instant,
+    made: &MadeOrder,
 ) -> Result<OrderOutcome, StoreError> {
     let mut results = Vec::new();
     for item in &order.items {
         let known = rows::by_id(door, item.id)?;
-        let exists = |row: &VoucherRow| own.contains(&item.id) || row.batch == order.id;
-        let result = match (&known, faults.iter().find(|(id, _)| *id == item.id)) {
+        let exists = |row: &VoucherRow| made.own.contains(&item.id) || row.batch == order.id;
+        let result = match (&known, made.faults.iter().find(|(id, _)| *id == item.id)) {
             (Some(row), _) if exists(row) => told(key, &terms.tenant, row)?,
             // A service sees again what it has ordered itself, and nobody else's codes.
-            (Some(row), Some(_))
-                if order.kind != "batch_mint"
-                    && row.created_by == order.principal
-                    && row.product == item.product =>
-            {
+            (Some(row), Some(_)) if is_callers(order, item, row) => {
                 let mut result = told(key, &terms.tenant, row)?;
                 result.made.iter_mut().for_each(|made| made.already = true);
                 result
@@ -538,7 +620,12 @@ fn outcome(
         };
         results.push(result);
     }
-    Ok(OrderOutcome { results, took: began.elapsed() })
+    Ok(OrderOutcome { results, took: made.began.elapsed() })
+}
+
+/// Whether a service has ordered this ticket itself before.
+fn is_callers(order: &Order, item: &OrderItem, row: &VoucherRow) -> bool {
+    order.kind != "batch_mint" && row.created_by == order.principal && row.product == item.product
 }
 
 fn told(key: &CodeKey, tenant: &Tenant, row: &VoucherRow) -> Result<TicketResult, StoreError> {

@@ -15,6 +15,7 @@ mod keys;
 pub mod limits;
 mod minting;
 mod notify;
+mod paid;
 pub mod reconcile;
 mod refusal;
 pub mod rows;
@@ -32,6 +33,7 @@ pub use minting::{
     waits, MadeTicket, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketFault, TicketResult,
 };
 pub use notify::{may_be_told, Notices};
+pub use paid::PaidNotice;
 pub use refusal::VoucherRefusal;
 pub use rows::{Cause, NewBatch, NewTicket, VoucherRow, VoucherStep};
 pub use status::TicketWatch;

@@ -64,10 +64,10 @@ pub struct Backed {
 pub enum BackError {
     #[error("the takings at this mint are not enough: {0} sat can be spent")]
     Insufficient(Sats),
-    #[error("the mint cannot be reached; the vouchers are made when it is back")]
+    #[error("the mint cannot be reached")]
     MintAway,
     /// It was sent, and the wallet finds out by itself what became of it.
-    #[error("the mint has not answered in time; the vouchers are made when it does")]
+    #[error("the mint has not answered in time")]
     NotKnownYet,
     /// They will never be.
     #[error("the mint refuses: {0}")]
@@ -214,7 +214,12 @@ impl Wallet {
     }
 
     /// Marks the planned vouchers of a batch as failed, if this error is final.
-    async fn not_backed(&self, tenant: &Tenant, batch: &str, error: BackError) -> Result<(), BackError> {
+    pub(super) async fn not_backed(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        error: BackError,
+    ) -> Result<(), BackError> {
         if !error.goes_on() {
             self.0.store.drop_planned(tenant, batch, error.code()).await?;
         }

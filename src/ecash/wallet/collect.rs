@@ -45,7 +45,11 @@ impl Wallet {
             let backing = Backing { id: one.id, venue: one.venue, amount: one.amount, locktime };
             let mint = match self.richest().await {
                 Ok(mint) => Some(mint),
-                Err(_) => return Ok(()),
+                Err(error) => {
+                    let poor = self.not_backed(&one.tenant, &one.batch, error.into()).await;
+                    poor.unwrap_or_else(|error| log::warn!("vouchers: a batch is not backed: {error}"));
+                    continue;
+                }
             };
             if let Err(err) =
                 self.plan(&one.tenant, &one.batch, mint, vec![backing], LockedState::Planned).await

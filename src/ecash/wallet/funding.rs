@@ -15,7 +15,9 @@ use crate::task;
 use crate::units::{Sats, UnixSeconds};
 
 /// What one request makes at most.
-const MOST_OUTPUTS: usize = 900;
+const MOST_OUTPUTS: u32 = 900;
+pub const TOO_MANY_FOR_ONE_INVOICE: &str =
+    "one invoice cannot pay for so many of these amounts: order fewer at once";
 /// How long (seconds) after its end an invoice is still looked at: a payment may have been on its way.
 const GRACE: u64 = 120;
 
@@ -40,7 +42,8 @@ pub struct Estimate {
 }
 
 impl Wallet {
-    /// The invoice that pays for a batch; the same for the same batch. The vouchers' rows have been written before.
+    /// The invoice that pays for a batch; the same for the same batch. The vouchers' rows have been written before; they fail
+    /// where no invoice can ever be had, and wait for the same order again where none can be had now.
     pub async fn invoice(
         &self,
         tenant: &Tenant,
@@ -53,14 +56,42 @@ impl Wallet {
             Some(funding) => funding,
             None => match self.new_funding(tenant, batch, mint, vouchers).await {
                 Ok(funding) => funding,
-                Err(error) => {
-                    self.0.store.funding_refused(tenant, batch, error.code()).await?.ok_or(error)?
-                }
+                Err(error) if error.goes_on() => return Err(error),
+                Err(error) => self.drop_invoice(tenant, batch, error).await?,
             },
         };
+        Ok(self.watched(funding))
+    }
+
+    /// The same for who does not come again: without an invoice now the vouchers fail.
+    pub async fn invoice_now(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        mint: &MintUrl,
+        vouchers: Vec<Backing>,
+    ) -> Result<BatchInvoice, BackError> {
+        match self.invoice(tenant, batch, mint, vouchers).await {
+            Err(error) if error.goes_on() => Ok(self.watched(self.drop_invoice(tenant, batch, error).await?)),
+            done => done,
+        }
+    }
+
+    /// Gives up the vouchers of a batch that got no invoice. If it has got one meanwhile, that.
+    async fn drop_invoice(
+        &self,
+        tenant: &Tenant,
+        batch: &str,
+        why: BackError,
+    ) -> Result<FundingRow, BackError> {
+        self.0.store.funding_refused(tenant, batch, why.code()).await?.ok_or(why)
+    }
+
+    /// Goes on to look at it.
+    fn watched(&self, funding: FundingRow) -> BatchInvoice {
         let FundingRow { invoice, amount, mint, expires_at, .. } = funding.clone();
         self.watch_funding(funding);
-        Ok(BatchInvoice { invoice, amount, mint, expires_at })
+        BatchInvoice { invoice, amount, mint, expires_at }
     }
 
     async fn new_funding(
@@ -71,11 +102,10 @@ impl Wallet {
         vouchers: Vec<Backing>,
     ) -> Result<FundingRow, BackError> {
         let impossible = || BackError::Refused(EcashError::AmountNotPossible.to_string());
-        let outputs: u32 = vouchers.iter().map(|one| one.amount.0.count_ones()).sum();
         let amount = vouchers.iter().try_fold(Sats(0), |sum, one| sum.checked_add(one.amount));
         let amount = amount.ok_or_else(impossible)?;
-        if usize::try_from(outputs).is_ok_and(|outputs| outputs > MOST_OUTPUTS) {
-            return Err(BackError::Refused("these are too many for one invoice".to_owned()));
+        if !fits_one_invoice(vouchers.iter().map(|one| one.amount)) {
+            return Err(BackError::Refused(TOO_MANY_FOR_ONE_INVOICE.to_owned()));
         }
         self.plan(tenant, batch, Some(mint.clone()), vouchers, LockedState::Awaiting).await?;
         let lock = self.0.store.quote_key().await?;
@@ -249,6 +279,11 @@ impl Wallet {
             balance,
         })
     }
+}
+
+/// Whether a mint makes vouchers of these amounts at once.
+pub fn fits_one_invoice(amounts: impl Iterator<Item = Sats>) -> bool {
+    amounts.fold(0u32, |outputs, amount| outputs.saturating_add(amount.0.count_ones())) <= MOST_OUTPUTS
 }
 
 fn split(keyset: &Keyset, amount: Sats) -> Option<Vec<u64>> {

@@ -28,7 +28,7 @@ mod topup;
 pub use back::{BackError, Backed, Backing, AFTER_EXPIRY};
 pub use check::{Compared, Discrepancy};
 pub use exchange::{prepare, total};
-pub use funding::{BatchInvoice, Estimate};
+pub use funding::{fits_one_invoice, BatchInvoice, Estimate, TOO_MANY_FOR_ONE_INVOICE};
 pub use melt::{MeltOffer, Melted};
 pub use offer::{Payer, Refusal, TokenFrom, TokenOffer};
 pub use own::WalletError;

@@ -284,9 +284,10 @@ async fn decided(
         config: config.clone(),
         tenant: tenant.clone(),
         shape,
-        status: 200,
+        is_queued: false,
         approval: Some(approval.id),
         place,
+        notice: None,
     };
     shop.minting.carry_out(order, terms, None).await.map(drop)
 }

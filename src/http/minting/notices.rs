@@ -9,14 +9,14 @@ use super::super::sent::Sent;
 use super::super::Edge;
 use super::caller::{is_open, new_id, not_believed, nowhere, service, shop, target, tenant_of_key};
 use super::orders::{product_of, product_order, webhook_order};
+use super::shapes::queued_shape;
 use crate::config::Config;
 use crate::hex;
 use crate::json::json;
-use crate::store::{Datum, Door, StoreError, TenantStore};
-use crate::units::{UnixSeconds, ALL_SATS};
+use crate::units::ALL_SATS;
 use crate::uuid::Uuid;
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
-use crate::vouchers::{rows, KeptAnswer, OrderTerms, VoucherRefusal};
+use crate::vouchers::{rows, OrderTerms, PaidNotice, VoucherRefusal};
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
 use serde_json::Value;
@@ -56,147 +56,53 @@ async fn webhook(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer, 
     if body["tenantId"].as_str().is_some_and(|named| named != tenant.as_str()) {
         return Err(VoucherRefusal::new(403, "other_tenant", "the notice names another tenant than its key"));
     }
-    let rows = shop.minting.book.of(&tenant);
     let word = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-    let (event, order_id) = (word("id"), word("orderId"));
-    let print = hex::encode(&Sha256::digest(&text));
-    if let Some((at, known)) = processed(&rows, &event).await? {
-        if known != print {
-            let message = "another notice came with this id";
-            return Err(VoucherRefusal::new(422, "event_id_reused", message));
-        }
+    let ids = body["tickets"].as_array().into_iter().flatten();
+    let notice = PaidNotice {
+        event: word("id"),
+        print: hex::encode(&Sha256::digest(&text)),
+        order: word("orderId"),
+        product: word("eventId"),
+        tickets: ids.filter_map(|ticket| ticket["id"].as_str()?.parse().ok()).collect(),
+    };
+    let looked_at = notice.clone();
+    let known = shop.minting.book.of(&tenant).read(move |door| looked_at.look(door)).await??;
+    if let Some(at) = known.processed {
         let message = "this notice came before";
-        let told =
-            json!({"status": "already_processed", "eventId": event, "processedAt": at, "message": message});
+        let told = json!({"status": "already_processed", "eventId": notice.event, "processedAt": at, "message": message});
         return Ok(answer::json(StatusCode::OK, &told));
     }
     let unknown = || VoucherRefusal::new(404, "product_unknown", "there is no such product");
-    let product = product_of(&config, &tenant, &word("eventId")).ok_or_else(unknown)?;
-    let ids = body["tickets"].as_array().into_iter().flatten();
-    let ids: Vec<Uuid> = ids.filter_map(|ticket| ticket["id"].as_str()?.parse().ok()).collect();
+    let product = product_of(&config, &tenant, &notice.product).ok_or_else(unknown)?;
     let who = (word("userId"), &body["notify"]);
-    let (venue, funding, items) = product_order((&shop, &config), product, &ids, who)?;
+    let (venue, funding, items) = product_order((&shop, &config), product, &notice.tickets, who)?;
     let price = items.iter().fold(0u64, |sum, item| sum.saturating_add(item.face.0));
     if body["amount"].as_u64() != Some(price) {
         let message = format!("these tickets cost {price} sat");
         return Err(VoucherRefusal::new(409, "amount_mismatch", message));
     }
-    // An order is of the same tickets whenever it is told of, and its vouchers have its name.
-    let mut sorted: Vec<String> = ids.iter().map(Uuid::to_string).collect();
-    sorted.sort();
-    let fingerprint = hex::encode(&Sha256::digest(format!("{} {}", product.id, sorted.join(" "))));
-    let named = NamedOrder { name: order_id, fingerprint, ids };
-    let id = order_of(&rows, named.clone(), shop.store.wall()).await?;
+    let id = known.batch.map_or_else(new_id, Ok)?;
     let order = webhook_order((&shop, venue), &text, id, (funding, items));
+    let message = format!("Minting initiated for {} tickets", notice.tickets.len());
+    let event = notice.event.clone();
     let terms = OrderTerms {
         config: Arc::new(Config { approval: None, ..Config::clone(&config) }),
-        tenant: tenant.clone(),
-        shape: |_, _, _| Value::Null,
-        status: 200,
+        tenant,
+        shape: queued_shape,
+        is_queued: true,
         approval: None,
         place: None,
+        notice: Some(notice),
     };
-    let desk = shop.minting.clone();
-    let done: KeptAnswer = match desk.carry_out(order, terms, None).await {
-        Err(refusal) if refusal.status < 500 => {
-            rows.write(move |door| forget(door, &named.name, id)).await?;
-            return Err(refusal);
-        }
-        done => done?,
-    };
-    let now = shop.store.wall();
-    let message = format!("Minting initiated for {} tickets", named.ids.len());
-    let mut told =
-        json!({"success": true, "message": message, "jobIds": [id.to_string()], "eventId": event.as_str()});
-    if done.status == 202 {
-        let waits: Value = crate::json::read(done.body.as_bytes()).unwrap_or_default();
-        told["invoice"] = waits["invoice"].clone();
+    let done = shop.minting.carry_out(order, terms, None).await?;
+    let done: Value = crate::json::read(done.body.as_bytes()).unwrap_or_default();
+    let (job, invoice) = (&done["jobId"], &done["invoice"]);
+    let job = if job.is_null() { &done["batchId"] } else { job };
+    let mut told = json!({"success": true, "message": message, "jobIds": [job], "eventId": event});
+    if !invoice.is_null() {
+        told["invoice"] = invoice.clone();
     }
-    let kept = told.to_string();
-    let noted = rows.write(move |door| {
-        // The same order may have been refused meanwhile.
-        bind(door, &named, id, now)?;
-        door.execute(
-            "INSERT INTO webhook_events (tenant, id, fingerprint, order_id, batch, answer, processed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
-            &[event.into(), print.into(), named.name.into(), id.into(), kept.into(), Datum::from(now)],
-        )
-    });
-    noted.await?;
     Ok(answer::json(StatusCode::OK, &told))
-}
-
-/// When this event was processed, and the hash of its body.
-async fn processed(rows: &TenantStore, event: &str) -> Result<Option<(u64, String)>, VoucherRefusal> {
-    let event = event.to_owned();
-    let found = rows.read(move |door| {
-        let found = door.query(
-            "SELECT processed_at, fingerprint FROM webhook_events WHERE tenant = $1 AND id = $2",
-            &[event.into()],
-        )?;
-        found.first().map(|row| Ok((row.count(0)?, row.text(1)?.to_owned()))).transpose()
-    });
-    Ok(found.await?)
-}
-
-/// An order by its shop's name, and the tickets it is of.
-#[derive(Clone)]
-struct NamedOrder {
-    name: String,
-    fingerprint: String,
-    ids: Vec<Uuid>,
-}
-
-/// The batch of an order, the same whenever it is told of.
-async fn order_of(rows: &TenantStore, order: NamedOrder, now: UnixSeconds) -> Result<Uuid, VoucherRefusal> {
-    let id = new_id()?;
-    let known = rows.write(move |door| {
-        let found = door.query(
-            "SELECT fingerprint, batch FROM voucher_orders WHERE tenant = $1 AND id = $2",
-            &[order.name.as_str().into()],
-        )?;
-        if let Some(row) = found.first() {
-            let is_same = row.text(0)? == order.fingerprint;
-            let refusal = || order_mismatch("this order was told of with other tickets");
-            return Ok(if is_same { Ok(row.parsed::<Uuid>(1)?) } else { Err(refusal()) });
-        }
-        for ticket in &order.ids {
-            let Some(row) = rows::by_id(door, *ticket)? else { continue };
-            let others = door.query(
-                "SELECT id FROM voucher_orders WHERE tenant = $1 AND batch = $2",
-                &[row.batch.into()],
-            )?;
-            if !others.is_empty() {
-                return Ok(Err(order_mismatch("another order has one of these tickets")));
-            }
-        }
-        bind(door, &order, id, now)?;
-        Ok(Ok(id))
-    });
-    known.await?
-}
-
-fn order_mismatch(message: &str) -> VoucherRefusal {
-    VoucherRefusal::new(409, "order_mismatch", message)
-}
-
-fn bind(door: &Door, order: &NamedOrder, batch: Uuid, now: UnixSeconds) -> Result<(), StoreError> {
-    door.execute(
-        "INSERT INTO voucher_orders (tenant, id, fingerprint, batch, made_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT DO NOTHING",
-        &[order.name.as_str().into(), order.fingerprint.as_str().into(), batch.into(), Datum::from(now)],
-    )?;
-    Ok(())
-}
-
-/// An order of which nothing was made may come again with other tickets.
-fn forget(door: &Door, order: &str, batch: Uuid) -> Result<(), StoreError> {
-    door.execute(
-        "DELETE FROM voucher_orders WHERE tenant = $1 AND id = $2 AND batch = $3
-         AND NOT EXISTS (SELECT 1 FROM vouchers WHERE tenant = $1 AND batch = $3)",
-        &[order.into(), batch.into()],
-    )?;
-    Ok(())
 }
 
 /// `GET /tickets/TICKET/status`: for a caller who has the voucher's code, or its token.

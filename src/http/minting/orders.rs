@@ -83,8 +83,15 @@ async fn batch(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
             let order = batch_order((&shop, &config), &owner, (&operator.name, &order_text), id)?;
             let count = order.items.len();
             let place = running.as_ref().map(|running| running.place.clone());
-            let terms =
-                OrderTerms { config, tenant: owner, shape: batch_shape, status: 200, approval: None, place };
+            let terms = OrderTerms {
+                config,
+                tenant: owner,
+                shape: batch_shape,
+                is_queued: false,
+                approval: None,
+                place,
+                notice: None,
+            };
             let (what, target) = ("batch-mint", format!("{count} tickets {id}"));
             let making = Box::pin(shop.minting.carry_out(order, terms, running.as_ref()));
             let (done, is_begun) = with_change(audit_row(&operator, what, &target, BEGUN), making).await;
@@ -211,11 +218,10 @@ async fn internal(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer,
             let id = running.as_ref().map_or_else(new_id, |running| Ok(running.work))?;
             let order = tickets_order((&shop, &config), &owner, (&service, &order_text), id)?;
             let place = running.as_ref().map(|running| running.place.clone());
-            let (shape, status): (Shape, _) = match body["queue"] == true {
-                true => (queued_shape, 202),
-                false => (tickets_shape, 200),
-            };
-            let terms = OrderTerms { config, tenant: owner, shape, status, approval: None, place };
+            let is_queued = body["queue"] == true;
+            let shape: Shape = if is_queued { queued_shape } else { tickets_shape };
+            let terms =
+                OrderTerms { config, tenant: owner, shape, is_queued, approval: None, place, notice: None };
             shop.minting.carry_out(order, terms, running.as_ref()).await
         })
     });
