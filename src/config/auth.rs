@@ -29,6 +29,8 @@ pub struct AuthConfig {
     pub move_cooldown: Millis,
     /// The domain that may be given up, with the wallets' keys that were linked under it.
     pub former_domain: Option<String>,
+    /// Where apps that are pages of other places come from, as browsers say it.
+    pub origins: Vec<String>,
     /// Sphinx Tribes' interface; none, where it is off.
     pub sphinx: Option<SphinxConfig>,
 }
@@ -42,6 +44,8 @@ pub struct SphinxConfig {
 
 /// In `state_dir`: the domain and the address that wallets were linked under.
 pub const DOMAIN_NOTE: &str = "auth.domain";
+/// Origins of apps that are listed.
+const MOST_ORIGINS: usize = 16;
 /// The longest note that is read (bytes).
 const LONGEST_NOTE: u64 = 1024;
 
@@ -102,6 +106,7 @@ pub(super) fn read(
     let max_devices = fields.one("max_devices", |text| values::number(text, 1..=16));
     let move_cooldown = fields.one("move_cooldown", |text| values::number(text, 0..=86_400));
     let former_domain = fields.optional("former_domain", values::host_name);
+    let origins = fields.many("origin", MOST_ORIGINS, values::origin);
     let sphinx_compat = fields.one("sphinx_compat", values::boolean);
     let connection_token_file = fields.optional("connection_token_file", values::plain_path);
     let domain = domain?;
@@ -124,6 +129,7 @@ pub(super) fn read(
         max_devices: usize::try_from(max_devices?).ok()?,
         move_cooldown: Millis::from_secs(move_cooldown?),
         former_domain: former_domain?,
+        origins: origins?,
         sphinx: match sphinx_compat? {
             true => Some(SphinxConfig {
                 connection_token_file: match connection_token_file? {

@@ -118,6 +118,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     one(AUTH, "max_devices", Default::Text("1")),
     one(AUTH, "move_cooldown", Default::Text("60")),
     one(AUTH, "former_domain", Default::Nothing),
+    list(AUTH, "origin", Default::Nothing),
     one(AUTH, "sphinx_compat", Default::Text("0")),
     one(AUTH, "connection_token_file", Default::Derived("connection.token in state_dir")),
     one(HMAC_KEY, "id", Default::Required),

@@ -262,6 +262,18 @@ pub fn wallet_url(text: &str) -> Parsed<Url> {
     }
 }
 
+/// Where a page comes from, letter by letter as browsers send it (RFC 6454, 6.2).
+pub fn origin(text: &str) -> Parsed<String> {
+    let origin = Url::parse(text).ok().filter(|url| url.path().is_empty() && url.as_str() == text);
+    origin.map(|url| url.to_string()).ok_or_else(|| {
+        format!(
+            "{} is no origin: write it as browsers send it, like 'https://app.example.com' or 'http://localhost:5173', in \
+             lower case, without a path and without the port that goes without saying",
+            shown(text)
+        )
+    })
+}
+
 pub fn unit(text: &str) -> Parsed<Unit> {
     match text {
         "sat" => Ok(Unit::Sat),

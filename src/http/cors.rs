@@ -1,10 +1,12 @@
 //! Which pages of other origins may read what is answered to guests. Of the TollGate protocol: those of this
 //! router, and those of private addresses, where existing portals are served from; of a payment's answer, in which
-//! they never find a ticket, also wallets' pages, which are anywhere. Of everything else, which may hold what is worth
-//! money: those of this router only.
+//! they never find a ticket, also wallets' pages, which are anywhere; below `/api/`, those of apps that the operator lists.
+//! Of everything else, which may hold what is worth money: those of this router only.
 
 use super::answer::Answer;
+use super::entrance::Audience;
 use super::origin::{host_of, is_own_page, origin_allowed, AskedAt};
+use crate::config::Config;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::Method;
 use std::net::IpAddr;
@@ -34,9 +36,18 @@ pub fn permit(answer: &mut Answer, origin: Option<&HeaderValue>) {
 
 /// A wallet's page may send a payment to a payment request's address, and read what became of it.
 pub fn permit_wallet(answer: &mut Answer, origin: &HeaderValue) {
+    permit_one(answer, origin, ["POST", "Content-Type"]);
+}
+
+/// An app's page may do what its other builds may. It has no cookie here: a token is all that it shows.
+pub fn permit_app(answer: &mut Answer, origin: &HeaderValue) {
+    permit_one(answer, origin, ["GET, POST", "Authorization, X-JWT, Content-Type, Idempotency-Key"]);
+}
+
+fn permit_one(answer: &mut Answer, origin: &HeaderValue, [methods, sent]: [&'static str; 2]) {
     let headers = answer.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(sent));
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
     headers.insert(header::VARY, HeaderValue::from_static("Origin"));
 }
@@ -52,6 +63,19 @@ pub fn wallet_origin<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a 
     let is_host = host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
         && !host.contains(['/', '@', '?', '#', ' ', '*', ',']);
     (is_host || text == WALLET_APP).then_some(origin)
+}
+
+/// The asking page's origin, if it is an app's that the operator lists, and this is a path of guests' apps.
+pub fn app_origin<'a>(
+    config: &Config,
+    audience: Audience,
+    path: &str,
+    headers: &'a HeaderMap,
+) -> Option<&'a HeaderValue> {
+    let is_of_apps = matches!(audience, Audience::Guest | Audience::Public) && path.starts_with("/api/");
+    let auth = config.auth.as_ref().filter(|_| is_of_apps)?;
+    let is_listed = |origin: &&HeaderValue| auth.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes());
+    headers.get(header::ORIGIN).filter(is_listed)
 }
 
 /// The asking page's origin, if it is a page of this router.
@@ -123,6 +147,24 @@ mod tests {
             "http://[2001:db8::1]",
         ] {
             assert_eq!(trusted_origin(&headers(origin), LO), None, "{origin}");
+        }
+    }
+
+    #[test]
+    fn an_apps_page_is_one_that_is_listed_letter_by_letter_and_asks_below_api() {
+        let text = "config tollgate\noption enabled '0'\nconfig auth\noption domain 'w.example'\n\
+                    list origin 'https://app.example'\nlist origin 'http://localhost:5173'\n";
+        let config = Config::from_uci(text).unwrap().0;
+        let is_listed =
+            |audience, path, origin| app_origin(&config, audience, path, &headers(origin)).is_some();
+        for origin in ["https://app.example", "http://localhost:5173"] {
+            assert!(is_listed(Audience::Guest, "/api/wallet/balance", origin), "{origin}");
+            assert!(is_listed(Audience::Public, "/api/auth/login", origin), "{origin}");
+            assert!(!is_listed(Audience::Admin, "/api/createboltcard", origin), "{origin}");
+            assert!(!is_listed(Audience::Guest, "/me", origin), "{origin}");
+        }
+        for origin in ["http://app.example", "https://app.example:8443", "https://APP.example", "null", "*", ""] {
+            assert!(!is_listed(Audience::Guest, "/api/wallet/balance", origin), "{origin}");
         }
     }
 

@@ -28,7 +28,8 @@ pub async fn answer(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>)
     if let Some(refused) = head::malformed(at.audience, path, version, request.headers()) {
         return refused;
     }
-    match at.audience {
+    let app = cors::app_origin(&config, at.audience, path, request.headers()).cloned();
+    let mut answer = match at.audience {
         Audience::TollGate => for_program(edge, at, request).await,
         Audience::Guest => match addressee(&config, &request) {
             Addressee::Own => {
@@ -43,7 +44,11 @@ pub async fn answer(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>)
         Audience::MintProxy | Audience::Redirected | Audience::Public | Audience::Admin => {
             by_table(edge, at, request).await
         }
+    };
+    if let Some(app) = app {
+        cors::permit_app(&mut answer, &app);
     }
+    answer
 }
 
 /// Whom a guest's request is for.
@@ -258,7 +263,10 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
     let may_ask = match route.guard {
         // These guards have been checked before.
         Guard::Anyone | Guard::Bearer | Guard::Operator(_) | Guard::Signature => true,
-        Guard::Origin | Guard::Account => origin_allowed(headers, asked_at),
+        Guard::Origin | Guard::Account => {
+            origin_allowed(headers, asked_at)
+                || cors::app_origin(&config, at.audience, route.path, headers).is_some()
+        }
         Guard::OwnPage => may_see_ticket(headers, asked_at),
         Guard::TrustedPage => {
             !headers.contains_key(header::ORIGIN) || cors::trusted_origin(headers, asked_at).is_some()
@@ -360,7 +368,7 @@ mod tests {
     fn what_needs_a_section_is_not_there_without_it() {
         let with = config(&format!("{CONFIG}config auth\n\toption domain 'w.example'\n"));
         let count = |config: &Config, audience| rows(config, audience).count();
-        for (audience, more) in [(Audience::Guest, 22), (Audience::Public, 11), (Audience::Admin, 9)] {
+        for (audience, more) in [(Audience::Guest, 23), (Audience::Public, 12), (Audience::Admin, 9)] {
             assert_eq!(count(&with, audience), count(&config(CONFIG), audience) + more, "{audience:?}");
         }
         for path in ["/me", "/lnauth", "/lnauth_login/abc", "/ws", "/wallet"] {

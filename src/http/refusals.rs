@@ -1,7 +1,7 @@
 //! What is answered where nothing else can be: unknown paths and methods, pages of others, a closed shop.
 
 use super::answer::{self, Answer};
-use super::error_body::refused;
+use super::error_body::{refused, ErrorBody};
 use crate::json::json;
 use crate::mint_proxy::{Code, ProxyError};
 use crate::sale::SaleError;
@@ -10,9 +10,11 @@ use crate::store::StoreError;
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
 
-/// An error as guests' programs read it.
+/// An error as guests' programs read it, and beside that as it is on newer paths.
 pub fn error(status: StatusCode, code: &str, message: &str) -> Answer {
-    answer::json(status, &json!({"type": "error", "code": code, "message": message}))
+    let mut body = ErrorBody { code, message, details: &[] }.to_json();
+    (body["type"], body["code"], body["message"]) = (json!("error"), json!(code), json!(message));
+    answer::json(status, &body)
 }
 
 pub fn method_not_allowed<'a>(allowed: impl Iterator<Item = &'a str>) -> Answer {

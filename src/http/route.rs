@@ -81,7 +81,7 @@ pub enum Verb {
 pub enum Guard {
     /// Nothing: the answer is worth nothing to a stranger, or the request carries its own proof.
     Anyone,
-    /// No page of another host: [`origin_allowed`](super::origin::origin_allowed).
+    /// No page of another host: [`origin_allowed`](super::origin::origin_allowed); of guests' apps, none but those listed.
     Origin,
     /// An account's token, which the handler asks for before all else; and no page of another host.
     Account,

@@ -98,6 +98,7 @@ pub const ROUTES: &[Route] = &[
     only(Needs::Auth, GUEST, Post, "/wallet", OwnPage, MESSAGE, Page(wallets::digits)),
     only(Needs::Auth, GUEST, Get, "/wallet", Anyone, NO_BODY, Same(anybody::form_again)),
     // Of apps.
+    only(Needs::Auth, GUEST_OR_PUBLIC, Options, "/api/**", Origin, NO_BODY, Same(wallet_api::preflight)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/login", Origin, MESSAGE, At(wallet_api::log_in)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/refresh", Origin, NO_BODY, At(wallet_api::refresh)),
     only(Needs::Auth, GUEST_OR_PUBLIC, Post, "/api/auth/logout", Origin, NO_BODY, At(wallet_api::log_out)),

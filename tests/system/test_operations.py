@@ -329,7 +329,8 @@ def test_the_operators_http_interface_has_the_commands_that_reach_so_far(lab, da
         "grant/",
     ):
         for method in ("GET", "POST") if name != "grant/" else ("GET",):
-            assert ask(method, f"/admin/{name}", {}, 404)["code"] == "not_found"
+            assert ask(method, f"/admin/{name}", {}, 404)["error"]["code"] == "not_found"
+    assert ask("GET", "/admin/cards/1/2/3", {}, 404)["status"] == "ERROR", "as the tools of card servers read it"
 
 
 def test_control_socket_survives_nonsense(lab, daemon):

@@ -143,8 +143,10 @@ def test_what_is_not_there_is_refused_before_it_is_missing(lab, daemon):
     browser = LoginBrowser(lab.router, ADMIN_PORT)
     for path in ("/admin", "/admin/", "/admin/nothing", "//admin/x", "/api", "/api/x", "/connectioncodes"):
         for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
-            assert browser.request(method, path).status == 401, (method, path)
-        assert with_token(lab, daemon, "GET", path).status == 404, path
+            answer = browser.request(method, path)
+            assert (answer.status, code_of(answer)) == (401, "unauthorized"), (method, path)
+        answer = with_token(lab, daemon, "GET", path)
+        assert (answer.status, code_of(answer)) == (404, "not_found"), path
 
 
 def test_a_guests_token_is_none_of_an_operators(lab, start):

@@ -67,6 +67,77 @@ def test_a_page_of_another_host_cannot_ask(app):
     assert app.post("/api/auth/login", {}, Origin="https://evil.example").status == 403
 
 
+LISTED, PREFLIGHT = "https://app.example", {"Access-Control-Request-Method": "POST"}
+
+
+def reads(answer, origin: str) -> bool:
+    """Whether a browser shows the answer to a page from there; never with the browser's cookies."""
+    assert "access-control-allow-credentials" not in answer.headers
+    allowed = answer.headers.get("access-control-allow-origin")
+    assert allowed is None or "Origin" in answer.headers["vary"]
+    return allowed == origin
+
+
+def test_an_app_that_is_a_page_asks_from_an_origin_that_is_listed(app):
+    app.daemon.sections["auth"] = AUTH | {"origin": [LISTED, "http://localhost:5173"]}
+    app.daemon.write_config()
+    assert "origin" not in app.daemon.command("check").out
+    app.daemon.command("reload")
+    paths = (("POST", "/api/auth/login"), ("GET", "/api/wallet/balance"), ("POST", "/api/fiat/mpesa/buy"))
+    for method, path in paths:
+        for origin in (LISTED, "http://localhost:5173"):
+            preflight = app.ask("OPTIONS", path, Origin=origin, **PREFLIGHT)
+            assert preflight.status == 204 and reads(preflight, origin), preflight
+            headers = preflight.headers["access-control-allow-headers"].lower().split(", ")
+            assert {"authorization", "x-jwt", "content-type", "idempotency-key"} <= set(headers)
+            assert {"GET", "POST"} <= set(preflight.headers["access-control-allow-methods"].split(", "))
+            sent = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+            asked = app.ask(method, path, {} if method == "POST" else None, **sent)
+            assert asked.status == (200 if path.endswith("login") else 401) and reads(asked, origin), asked
+        for origin in ("https://evil.example", "http://app.example", LISTED + ":8443", "null"):
+            for way, more in (("OPTIONS", PREFLIGHT), (method, {})):
+                refused = app.ask(way, path, {} if way == "POST" else None, Origin=origin, **more)
+                assert refused.status == 403 and not reads(refused, origin), refused
+    elsewhere = app.ask("GET", "/me", Origin=LISTED)
+    assert elsewhere.status == 403 and not reads(elsewhere, LISTED), elsewhere
+    assert not reads(app.ask("OPTIONS", "/me", Origin=LISTED, **PREFLIGHT), LISTED)
+    app.place, app.host, app.port = app.lab.router, LOOPBACK, PUBLIC_PORT
+    assert reads(app.ask("OPTIONS", "/api/auth/login", Origin=LISTED, **PREFLIGHT), LISTED)
+
+
+def test_an_app_that_is_a_page_asks_over_https_and_through_a_tunnel(lab, app, authority):
+    app.daemon.sections["auth"] = AUTH | {"origin": [LISTED]}
+    app.daemon.write_config()
+    app.daemon.command("reload")
+    for place, more in ((lab.guest, {}), (lab.router, {"port": 2126, "host": LOOPBACK})):
+        for method, status in (("OPTIONS", 204), ("POST", 200)):
+            for origin in (LISTED, "https://evil.example"):
+                sent = {"Origin": origin, **(PREFLIGHT if method == "OPTIONS" else {})}
+                body = {} if method == "POST" else None
+                answer = authority.request(place, method, "/api/auth/login", body, headers=sent, **more)
+                assert answer.status == (status if origin == LISTED else 403), answer
+                assert reads(answer, LISTED) == (origin == LISTED), answer
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "app.example", "https://app.example/", "https://app.example/x", "https://App.example", "ftp://a.example",
+     "https://app.example:443", "https://u@app.example", "https://*.example", "https://app.example:0"],
+)
+def test_what_is_no_origin_is_an_error_of_the_configuration(app, origin):
+    app.daemon.sections["auth"] = AUTH | {"origin": [LISTED, origin]}
+    app.daemon.write_config()
+    checked = app.daemon.command("check", check=False)
+    assert checked.code == 1 and "'origin': " in checked.out and "no origin" in checked.out, checked.out
+
+
+def test_at_most_sixteen_origins_are_listed(app):
+    for many, code in ((16, 0), (17, 1)):
+        app.daemon.sections["auth"] = AUTH | {"origin": [f"https://app{number}.example" for number in range(many)]}
+        app.daemon.write_config()
+        assert app.daemon.command("check", check=False).code == code
+
+
 def test_it_is_not_at_the_operators_nor_at_the_plain_public_socket(app):
     app.place, app.host, app.port = app.lab.router, LOOPBACK, PUBLIC_PORT
     assert error(app.post("/api/auth/login")) == (404, "not_found")
@@ -91,8 +162,8 @@ def routes() -> list[tuple[str, str]]:
         of_apps = [line for line in file if line.startswith("| guest, public |")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in of_apps]
     found = [(row[1], row[2].strip("`")) for row in rows if row[2].startswith("`/api/")]
-    assert len(found) >= 7 and all(method in ("POST", "any") for method, _ in found), found
-    ways = {"POST": ("POST",), "any": ("GET", "POST", "PUT")}
+    assert len(found) >= 7 and {method for method, _ in found} == {"OPTIONS", "POST", "any"}, found
+    ways = {"OPTIONS": (), "POST": ("POST",), "any": ("GET", "POST", "PUT")}
     asked = [(way, path) for method, path in found for way in ways[method]]
     return [(way, path.replace("**", tail)) for way, path in asked for tail in ("anything", "any/thing")]
 

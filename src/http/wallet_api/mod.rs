@@ -11,6 +11,7 @@ mod payments;
 mod payouts;
 mod told;
 
+use super::answer::{self, Answer};
 use super::entrance::Entrance;
 use super::route::Answering;
 use super::sent::Sent;
@@ -23,6 +24,11 @@ use hyper::{Method, StatusCode};
 pub use logins::{log_in, log_out, refresh};
 use std::sync::Arc;
 use told::{created, enveloped, nothing_there, operators, refusal};
+
+/// Whether a page may ask: its guard and the headers of the answer say it.
+pub fn preflight(_: &Edge, _: &Entrance) -> Answer {
+    answer::empty(StatusCode::NO_CONTENT)
+}
 
 /// `/api/wallet/**`, and the other paths of such wallets.
 pub fn wallet(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
