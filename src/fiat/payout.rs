@@ -143,7 +143,9 @@ impl Daraja {
             return PaidOut::Accepted(String::new());
         }
         match (reply.status, reply.text("ResponseCode").as_str()) {
-            (200, "0") => PaidOut::Accepted(id_of(&reply.text("OriginatorConversationID")).unwrap_or_default()),
+            (200, "0") => {
+                PaidOut::Accepted(id_of(&reply.text("OriginatorConversationID")).unwrap_or_default())
+            }
             (200, code) if !code.is_empty() => {
                 PaidOut::Refused(DarajaRefusal { why: Why::Request, code: told(code) })
             }

@@ -74,7 +74,8 @@ pub fn app_origin<'a>(
 ) -> Option<&'a HeaderValue> {
     let is_of_apps = matches!(audience, Audience::Guest | Audience::Public) && path.starts_with("/api/");
     let auth = config.auth.as_ref().filter(|_| is_of_apps)?;
-    let is_listed = |origin: &&HeaderValue| auth.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes());
+    let is_listed =
+        |origin: &&HeaderValue| auth.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes());
     headers.get(header::ORIGIN).filter(is_listed)
 }
 
@@ -163,7 +164,9 @@ mod tests {
             assert!(!is_listed(Audience::Admin, "/api/createboltcard", origin), "{origin}");
             assert!(!is_listed(Audience::Guest, "/me", origin), "{origin}");
         }
-        for origin in ["http://app.example", "https://app.example:8443", "https://APP.example", "null", "*", ""] {
+        for origin in
+            ["http://app.example", "https://app.example:8443", "https://APP.example", "null", "*", ""]
+        {
             assert!(!is_listed(Audience::Guest, "/api/wallet/balance", origin), "{origin}");
         }
     }

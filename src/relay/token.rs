@@ -62,7 +62,8 @@ impl TokenHolder {
         if let Some(live) = held.live(dead) {
             return Ok(live);
         }
-        if let Some(next) = held.fetched.map(|fetched| fetched + AGAIN).filter(|next| *next > Instant::now()) {
+        if let Some(next) = held.fetched.map(|fetched| fetched + AGAIN).filter(|next| *next > Instant::now())
+        {
             match &held.trouble {
                 Some(trouble) => return Err(trouble.clone()),
                 None => sleep_until(next).await,

@@ -62,7 +62,8 @@ def test_without_the_section_its_paths_are_as_any_other(make_daemon, lab, strang
 
 @needs_faketime
 def test_who_logged_in_before_the_clock_was_set_stays_logged_in(make_daemon, lab, stranger):
-    daemon, wall, browser = make_daemon(AWAY, sections={"auth": {"domain": DOMAIN}}), FakeWall(lab), LoginBrowser(stranger)
+    daemon, wall = make_daemon(AWAY, sections={"auth": {"domain": DOMAIN}}), FakeWall(lab)
+    browser = LoginBrowser(stranger)
     daemon.stop()
     daemon.start(env=wall.env)
     token = browser.log_in(LoginWallet(163))

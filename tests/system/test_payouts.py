@@ -627,7 +627,7 @@ def test_what_nobody_tells_the_end_of_is_decided_by_the_operator(make_desk):
     sold = desk.sold(phone="0110345678")
     wait_for(lambda: desk.sim.paid_out == 227, PATIENCE, "the phone has it, and nobody tells")
     decide = lambda payout, outcome: desk.daemon.command("fiat", "decide", payout, outcome, check=False).code
-    assert (decide(airtime, "failed"), decide("TP00000000", "failed")) == (1, 1), "it may still be told, and there is none"
+    assert (decide(airtime, "failed"), decide("TP00000000", "failed")) == (1, 1), "it may be told yet; there is none"
     jobs = lambda: desk.daemon.status()["data"]["jobs"]["rows"]
     wait_for(lambda: all("fiat decide" in (job["error"] or "") for job in jobs()), PATIENCE, "an hour of this time")
     assert decide(bill, "perhaps") == 2 and desk.balance() == 9000 - 785 - 393 and desk.held() == 1000 + 785 + 393

@@ -1,5 +1,6 @@
-"""Orders of vouchers whose sender does not wait for a mint: a shop's notice of a payment, and `queue`. All of their tickets
-are made, once, or none is, and then the sender is told at once. What waits for a mint's invoice comes again for it.
+"""Orders of vouchers whose sender does not wait for a mint: a shop's notice of a payment, and `queue`. All of their
+tickets are made, once, or none is, and then the sender is told at once. What waits for a mint's invoice comes again
+for it.
 """
 
 import time
@@ -128,7 +129,12 @@ def test_an_invoice_that_cannot_be_had_now_is_had_when_the_same_order_comes_agai
     assert counter.code and "no vouchers were made: the mint cannot be reached\n" in counter.out
     assert {row["state"] for row in daemon.data("voucher", "list")["vouchers"][:2]} == {"failed"}
     mint.behave()
-    had = wait_for(lambda: (answer := ask()).status == 202 and answer, 60, "the mint is back", every=1.0)
+
+    def had_now():
+        answer = ask()
+        return answer if answer.status == 202 else None
+
+    had = wait_for(had_now, 60, "the mint is back", every=1.0)
     assert had.json()["amount"] == 13 and ask().body == had.body
     assert "invoice" in webhook(office, told).json()
     mint.pay(had.json()["invoice"])

@@ -121,8 +121,19 @@ def test_an_app_that_is_a_page_asks_over_https_and_through_a_tunnel(lab, app, au
 
 @pytest.mark.parametrize(
     "origin",
-    ["*", "null", "app.example", "https://app.example/", "https://app.example/x", "https://App.example", "ftp://a.example",
-     "https://app.example:443", "https://u@app.example", "https://*.example", "https://app.example:0"],
+    [
+        "*",
+        "null",
+        "app.example",
+        "https://app.example/",
+        "https://app.example/x",
+        "https://App.example",
+        "ftp://a.example",
+        "https://app.example:443",
+        "https://u@app.example",
+        "https://*.example",
+        "https://app.example:0",
+    ],
 )
 def test_what_is_no_origin_is_an_error_of_the_configuration(app, origin):
     app.daemon.sections["auth"] = AUTH | {"origin": [LISTED, origin]}
