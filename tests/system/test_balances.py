@@ -110,6 +110,18 @@ def test_an_invoice_that_is_paid_while_the_router_is_off_is_credited_after_its_s
     wait_for(lambda: app.balance() == (64, 0), PATIENCE, "it is credited")
 
 
+def test_an_invoice_that_scanners_spell_otherwise_is_paid(bank, mint):
+    app, made = bank.fill(mint, 200), invoices.make(40)
+    told = data(app.post("/api/wallet/send", {"invoice": "LIGHTNING:" + made.request.upper()}))
+    assert (told["status"], told["payment_hash"]) == ("SUCCEEDED", made.payment_hash)
+
+
+@pytest.mark.parametrize("memo", ["m" * 201, "a\nb", 7])
+def test_a_memo_that_cannot_be_written_is_invalid(bank, memo):
+    answer = bank.app().post("/api/wallet/invoice", {"amount_sats": 10, "memo": memo})
+    assert error(answer) == (400, "invalid_input") and "memo" in answer.json()["error"]
+
+
 def test_a_token_is_given_out_and_again_for_its_key_until_it_is_taken(bank, mint):
     app = bank.fill(mint, 100)
     key = {"Idempotency-Key": "one"}
@@ -139,6 +151,8 @@ def test_lightning_is_paid_once_for_an_invoice(bank, mint):
     assert {answer["payment_hash"] for answer in answers} == {made.payment_hash}
     told = send(app, made)
     assert told["status"] == "SUCCEEDED" and set(told) == {"status", "payment_hash", "fee_sats"}
+    for spelling in ("lightning:" + made.request, made.request.upper(), "LIGHTNING:" + made.request.upper()):
+        assert data(app.post("/api/wallet/send", {"invoice": f" {spelling}\n"})) == told, spelling
     assert app.balance() == (160 - told["fee_sats"], 0) and mint.asked_to_pay(made.payment_hash) == 1
     assert error(other.post("/api/wallet/send", {"invoice": made.request})) == (409, "invoice_taken")
     too_much = other.post("/api/wallet/send", {"invoice": invoices.make(51).request})
@@ -434,7 +448,7 @@ def test_what_is_wrong_is_refused_before_anything_moves(bank, mint):
     for invoice in (None, 1, "lnbc1", "x" * 9000, invoices.make(msat=0).request):
         assert app.post("/api/wallet/send", {"invoice": invoice}).status == 400, invoice
     assert error(app.post("/api/wallet/send", {"invoice": invoices.make(5, age=7200).request})) == (400, "bad_invoice")
-    assert error(app.post("/api/wallet/invoice", {"amount_sats": 5, "memo": "a\nb"})) == (400, "bad_amount")
+    assert error(app.post("/api/wallet/invoice", {"amount_sats": 5, "memo": "a\nb"})) == (400, "invalid_input")
     assert app.balance() == (10, 0)
 
 

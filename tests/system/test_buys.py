@@ -11,7 +11,7 @@ from lab.daemon import Mint
 from lab.darajasim import DarajaSim
 from lab.login import LoginWallet
 from lab.place import PATIENCE, wait_for
-from lab.shillings import PACE, sections
+from lab.shillings import CALLBACK, PACE, PUBLIC, sections
 from lab.wallet import Wallet, encode_token
 from lab.wallet_app import App, data, error
 
@@ -115,6 +115,21 @@ def test_what_was_paid_before_a_kill_is_credited_and_backed_once_after_the_start
         wait_for(lambda: exchange.takings() == 2000 - 754, PATIENCE, "it is backed")
         assert app.balance() == (753, 0)
         exchange.daemon.restart()
+
+
+def test_another_amount_than_ordered_is_failed_and_stands_aside(exchange):
+    exchange.sim.routes[CALLBACK.removesuffix("/cb")] = PUBLIC
+    exchange.daemon.sections["mpesa"]["mode"] = "direct"
+    exchange.daemon.write_config()
+    exchange.daemon.restart()
+    exchange.take(2000)
+    app = exchange.app()
+    exchange.sim.script(None, "wrong_amount")
+    told = data(app.post(BUY, {"phoneNumber": PHONE, "amount": 100}))
+    exchange.becomes(app, told["id"], "failed")
+    assert exchange.daemon.data("fiat", "order", told["id"])["state"] == "refund_due"
+    (row,) = exchange.daemon.data("fiat", "suspense")["suspense"]
+    assert row["amount"] == 1 and app.balance() == (0, 0)
 
 
 def test_the_same_question_is_one_order_and_what_is_wrong_is_refused(exchange):

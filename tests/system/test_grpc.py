@@ -291,7 +291,11 @@ def test_same_id_with_other_fields_is_refused(office):
     ):
         asked = {"invoice": invoice, "wallet_id": "shop", "description": "flour"} | change
         assert code(lambda: office.pay("order-1", **asked)) == "ALREADY_EXISTS", change
+    for text in ("", "x", "lnbc1", invoice.request[:-1]):
+        garbage = {"payment_id": "order-1", "wallet_id": "shop", "description": "flour", "invoice": text}
+        assert code(lambda: office.client.payment("ProcessPayment", **garbage)) == "INVALID_ARGUMENT", text
     assert (office.times_paid(invoice), office.times_paid(other)) == (1, 0)
+    assert office.status("order-1") == "COMPLETED"
 
 
 def test_same_invoice_under_another_id_is_refused(office):

@@ -7,6 +7,7 @@ use super::holder::{must_be_fresh, shop, AccountHolder};
 use super::told::{invalid, refusal, ApiRefusal, ApiTold};
 use crate::form::pairs;
 use crate::json::json;
+use crate::pasted;
 use crate::sale::balance::{amount_of, BalanceError, Balances};
 use crate::store::{BalanceMove, MoveState};
 use crate::units::Sats;
@@ -58,10 +59,11 @@ pub(super) async fn send(edge: &Edge, holder: &AccountHolder, sent: Sent) -> Api
         return Ok(json!({"token": token}));
     }
     let invoice = invoice.as_str().ok_or_else(|| invalid("send an invoice, or amount_sats as a token"))?;
+    let invoice = pasted::one(invoice);
     // What it asks for is looked at again where it is paid.
-    let asked = crate::bolt11::Invoice::parse(invoice.trim()).ok().and_then(|invoice| invoice.amount());
+    let asked = crate::bolt11::Invoice::parse(&invoice).ok().and_then(|invoice| invoice.amount());
     must_be_fresh(edge, holder, Sats(asked.map_or(0, |amount| amount.0.div_ceil(1000))))?;
-    let paid = balances.pay(&holder.account, invoice).await.map_err(refused)?;
+    let paid = balances.pay(&holder.account, &invoice).await.map_err(refused)?;
     let (status, fee) = (paid.state.as_str(), paid.fee.0);
     Ok(json!({"status": status, "payment_hash": paid.payment_hash, "fee_sats": fee}))
 }
@@ -139,9 +141,10 @@ pub(super) fn refused(error: BalanceError) -> ApiRefusal {
     let status = match &error {
         BalanceError::TooLittle(_) => StatusCode::PAYMENT_REQUIRED,
         BalanceError::DayLimit | BalanceError::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        BalanceError::BadInvoice(_) | BalanceError::BadAmount | BalanceError::Token(_) => {
-            StatusCode::BAD_REQUEST
-        }
+        BalanceError::BadInvoice(_)
+        | BalanceError::BadAmount
+        | BalanceError::BadMemo(_)
+        | BalanceError::Token(_) => StatusCode::BAD_REQUEST,
         BalanceError::InvoiceTaken | BalanceError::OtherQuestion | BalanceError::TokenTaken => {
             StatusCode::CONFLICT
         }

@@ -61,13 +61,9 @@ pub(super) async fn transaction(edge: &Edge, holder: &AccountHolder, id: Option<
 fn state_of(state: OrderState) -> &'static str {
     match state {
         OrderState::Paid | OrderState::Granted | OrderState::LatePaid => "paid",
-        OrderState::Failed => "failed",
-        // What was paid otherwise than ordered stands aside for the operator.
-        OrderState::Created
-        | OrderState::Sending
-        | OrderState::Pending
-        | OrderState::Unknown
-        | OrderState::RefundDue => "pending",
+        // What was paid otherwise than ordered stands aside for the operator, and the balance never has it.
+        OrderState::Failed | OrderState::RefundDue => "failed",
+        OrderState::Created | OrderState::Sending | OrderState::Pending | OrderState::Unknown => "pending",
     }
 }
 

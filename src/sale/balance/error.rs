@@ -16,6 +16,8 @@ pub enum BalanceError {
     InvoiceTaken,
     #[error("the amount is not possible")]
     BadAmount,
+    #[error("memo is at most {0} bytes of text")]
+    BadMemo(usize),
     #[error("the same key, or payment_id, came with something else before")]
     OtherQuestion,
     #[error("the token was taken by somebody already")]
@@ -50,6 +52,7 @@ impl BalanceError {
             BalanceError::BadInvoice(_) => "bad_invoice",
             BalanceError::InvoiceTaken => "invoice_taken",
             BalanceError::BadAmount => "bad_amount",
+            BalanceError::BadMemo(_) => "invalid_input",
             BalanceError::OtherQuestion => "idempotency_key_reused",
             BalanceError::TokenTaken => "token_spent",
             BalanceError::Token(_) => "bad_token",

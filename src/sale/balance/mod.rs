@@ -92,8 +92,11 @@ impl Balances {
 
     /// An invoice that credits the account once it is paid, whoever pays it.
     pub async fn invoice(&self, account: &str, amount: Sats, memo: &str) -> Result<TopupRow, BalanceError> {
-        if amount == Sats(0) || memo.len() > LONGEST_MEMO || memo.contains(char::is_control) {
+        if amount == Sats(0) {
             return Err(BalanceError::BadAmount);
+        }
+        if memo.len() > LONGEST_MEMO || memo.contains(char::is_control) {
+            return Err(BalanceError::BadMemo(LONGEST_MEMO));
         }
         if !self.0.terms.store.room_for_sales() {
             return Err(BalanceError::Closed("STORE_FULL"));
