@@ -6,6 +6,9 @@ use serde_json::Value;
 /// The longest id of others that is kept.
 pub(super) const LONGEST_ID: usize = 100;
 
+/// The one code of a server's own trouble that is also said of requests.
+const TOLD_BY_TEXT: &str = "500.001.1001";
+
 /// Why something was certainly not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DarajaRefusal {
@@ -64,9 +67,9 @@ impl DarajaReply {
     /// Whether the token is dead, which is said in many ways.
     pub fn is_dead_token(&self) -> bool {
         let code = self.text("errorCode");
-        self.status == 401
-            || ["404.001.03", "400.003.01", "401.003.01"].contains(&code.as_str())
-            || self.message().contains("access token")
+        let is_said = ["404.001.03", "400.003.01", "401.003.01"].contains(&code.as_str());
+        // Who is asked too much has not looked at the token, whatever is said beside.
+        self.status == 401 || (self.status != 429 && (is_said || self.message().contains("access token")))
     }
 
     /// Whether what was asked may have been done beside: Daraja also says that it is busy after it has taken something.
@@ -78,12 +81,17 @@ impl DarajaReply {
     pub fn refused(&self) -> Option<DarajaRefusal> {
         let (code, message) = (self.text("errorCode"), self.message());
         let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-        let why = if says(&["being processed", "under processing"]) {
+        let why = if self.status == 429 {
+            // Said at the door, before anything is looked at: the text beside is of no request.
+            Why::Busy
+        } else if says(&["being processed", "under processing"]) {
             return None;
-        } else if self.status == 429 || says(&["spike arrest", "quota"]) {
-            // Said at the door, before anything is looked at.
+        } else if says(&["spike arrest", "quota"]) {
             Why::Busy
         } else if code.is_empty() || self.is_overloaded() {
+            return None;
+        } else if self.status == 408 || (self.status >= 500 && code != TOLD_BY_TEXT) {
+            // Trouble of theirs says nothing of what was asked.
             return None;
         } else if says(&["unable to lock subscriber"]) {
             Why::PhoneBusy
@@ -101,7 +109,7 @@ impl DarajaReply {
     pub fn verdict(&self, checkout: &str) -> PromptVerdict {
         let message = self.message();
         let is_pending = |text: &str| text.contains("being processed") || text.contains("under processing");
-        if is_pending(&message) {
+        if self.status != 429 && is_pending(&message) {
             return PromptVerdict::Pending;
         }
         match self.refused() {
@@ -219,7 +227,6 @@ mod tests {
         assert_eq!(spike.verdict("x"), PromptVerdict::Busy);
         let quota = error(500, "500.003.03", "Quota Violation");
         assert_eq!(quota.refused().map(|refused| refused.why), Some(Why::Busy));
-        assert_eq!(error(429, "1", "Too many").refused().map(|refused| refused.why), Some(Why::Busy));
         let busy = error(500, "500.003.02", "System is busy. Please try again in few minutes.");
         assert_eq!(
             (busy.refused(), busy.verdict("x")),
@@ -230,6 +237,28 @@ mod tests {
             error(400, "400.002.02", "Bad Request - Invalid Amount").refused().unwrap().why,
             Why::Request
         );
+    }
+
+    #[test]
+    fn the_status_of_too_much_or_of_their_own_trouble_counts_before_the_text() {
+        for (code, message) in [
+            ("1", "Too many"),
+            ("429.001.01", "Bad Request - Invalid rate"),
+            ("400.002.02", "Bad Request - Invalid Amount"),
+            ("404.001.03", "Invalid Access Token"),
+            ("500.001.1001", "Wrong credentials"),
+            ("500.001.1001", "The transaction is being processed"),
+        ] {
+            let busy = error(429, code, message);
+            assert_eq!(busy.refused().map(|refused| refused.why), Some(Why::Busy), "{code} {message}");
+            assert_eq!((busy.verdict("x"), busy.is_dead_token()), (PromptVerdict::Busy, false), "{code}");
+        }
+        for status in [408, 500, 502, 503, 504] {
+            for code in ["400.002.02", "500.002.01", "503.001"] {
+                let trouble = error(status, code, "Bad Request - Invalid answer of a server behind");
+                assert_eq!(trouble.refused(), None, "{status} {code}");
+            }
+        }
     }
 
     #[test]

@@ -139,7 +139,8 @@ impl Daraja {
             Err(Failure::Lost(cause)) => return PaidOut::Unknown(cause),
         };
         let message = reply.text("errorMessage").to_ascii_lowercase();
-        if reply.text("errorCode") == "500.002.1001" || message.contains("duplicate originator") {
+        let is_known = reply.text("errorCode") == "500.002.1001" || message.contains("duplicate originator");
+        if is_known && reply.status != 429 {
             return PaidOut::Accepted(String::new());
         }
         match (reply.status, reply.text("ResponseCode").as_str()) {
@@ -150,7 +151,7 @@ impl Daraja {
                 PaidOut::Refused(DarajaRefusal { why: Why::Request, code: told(code) })
             }
             (status, _) => match reply.refused() {
-                Some(refused) if message.contains("initiator") || message.contains("credential") => {
+                Some(refused) if refused.why == Why::Request && names_us(&message) => {
                     PaidOut::Refused(DarajaRefusal { why: Why::Credentials, code: refused.code })
                 }
                 Some(refused) => PaidOut::Refused(refused),
@@ -158,4 +159,9 @@ impl Daraja {
             },
         }
     }
+}
+
+/// Whether an error speaks of who pays out.
+fn names_us(message: &str) -> bool {
+    message.contains("initiator") || message.contains("credential")
 }

@@ -158,7 +158,7 @@ class Payouts:
             return (400, {"errorMessage": "Invalid recipients"}), None
         for known in self.airtime.values():
             if key and known["key"] == key:
-                return known["answer"], None
+                return known["answer"], self._plan(phone[1:])
         how = self._plan(phone[1:])
         if how.answer == "error":
             return (how.error[0], {"errorMessage": how.error[2]}), None

@@ -355,6 +355,25 @@ def test_a_lost_answer_is_found_by_its_callback_and_never_sent_again(direct, lab
     assert "unknown" in direct.history(order)
 
 
+TOO_MUCH = [429, "400.002.02", "Bad Request - Invalid rate of requests"]
+TROUBLE = [503, "400.002.02", "Bad Request - Invalid answer of a server behind"]
+
+
+def test_of_too_much_asked_nothing_is_done_and_the_phone_is_asked_a_little_later(till, lab):
+    till.sim.script(PHONE, {"scenario": "error", "error": TOO_MUCH}, "ok")
+    order = till.ordered(lab.guest)
+    till.becomes(lab.guest, order, "granted")
+    assert till.pushes() == 2 and not {"failed", "unknown"} & set(till.history(order))
+    assert till.daemon.status()["data"]["mpesa"]["ok"]
+
+
+def test_trouble_of_a_server_is_a_lost_answer_whatever_its_text_says(direct, lab):
+    direct.sim.script(PHONE, {"scenario": "busy_after_accept", "error": TROUBLE})
+    order = direct.ordered(lab.guest)
+    direct.becomes(lab.guest, order, "granted")
+    assert direct.pushes() == 1 and "unknown" in direct.history(order)
+
+
 def test_a_lost_answer_is_found_in_the_list_of_payments(make_till, lab):
     till = make_till(pull=1)
     till.sim.script(PHONE, "drop_response_after_accept")
@@ -423,16 +442,17 @@ def test_a_token_that_another_router_has_killed_is_had_anew(till, lab):
     assert till.pushes() >= 2 and till.sim.paid_in == 40
 
 
-def test_wrong_credentials_fail_are_told_and_are_read_again_at_a_reload(till, lab):
-    good = till.daemon.sections["mpesa"]["passkey_file"]
-    till.daemon.sections["mpesa"] |= credentials(lab, passkey="wrong")
+@pytest.mark.parametrize("wrong", ["passkey", "consumer_secret"])
+def test_wrong_credentials_fail_are_told_and_are_read_again_at_a_reload(till, lab, wrong):
+    good = dict(till.daemon.sections["mpesa"])
+    till.daemon.sections["mpesa"] |= credentials(lab, **{wrong: "wrong"})
     till.daemon.write_config()
     till.daemon.command("reload")
     order = till.ordered(lab.guest)
     till.becomes(lab.guest, order, "failed")
     told = till.daemon.status()["data"]["mpesa"]
     assert not told["ok"] and "credentials" in told["trouble"]
-    till.daemon.sections["mpesa"]["passkey_file"] = good
+    till.daemon.sections["mpesa"] = good
     till.daemon.write_config()
     till.daemon.command("reload")
     till.becomes(lab.guest, till.ordered(lab.guest), "granted")

@@ -322,6 +322,29 @@ def test_a_lost_answer_is_no_new_payout(desk, scenario):
     assert len(desk.sim.payouts) == 1 and desk.sim.paid_out == 127 and desk.balance() == 99_000
 
 
+TOO_MUCH = [429, "400.002.02", "Bad Request - Invalid Initiator"]
+TROUBLE = [503, "400.002.02", "Bad Request - Invalid answer of a server behind"]
+
+
+@pytest.mark.parametrize("said", [TOO_MUCH, TROUBLE])
+def test_too_much_asked_and_trouble_of_a_server_are_no_refusal_whatever_their_text_says(desk, said):
+    desk.sim.script(PHONE, {"scenario": "error", "error": said}, "ok")
+    payout = desk.sold()
+    desk.becomes(payout, "paid")
+    assert len({body["OriginatorConversationID"] for body in desk.sent("b2c")}) == 1
+    assert len(desk.sent("b2c")) == 2 and desk.balance() == 99_000
+    assert desk.daemon.status()["data"]["mpesa"]["payouts_paused"] is None
+
+
+def test_of_too_much_asked_bills_and_airtime_are_sent_a_little_later(desk):
+    desk.sim.script(PAYBILL, {"scenario": "error", "error": TOO_MUCH}, "ok")
+    desk.sim.script(PHONE, {"scenario": "error", "error": TOO_MUCH}, "ok")
+    for payout in (data(desk.bill())["id"], data(desk.airtime())["id"]):
+        desk.becomes(payout, "paid")
+    assert (desk.sim.count("b2b"), desk.sim.count("airtime/send")) == (2, 2)
+    assert (desk.sim.paid_out, desk.sim.airtime_sent) == (100, 50)
+
+
 def test_a_request_that_never_came_is_sent_again_under_its_id(desk):
     desk.sim.script(PHONE, "drop_before_accept", "error")
     payout = desk.sold()
@@ -642,6 +665,22 @@ def test_what_nobody_tells_the_end_of_is_decided_by_the_operator(make_desk):
     assert (desk.row(sold)["state"], desk.balance(), desk.book("suspense")) == ("refunded", 10_000 - 785, 127)
     told = [(row["what"], row["target"], row["result"]) for row in desk.daemon.data("audit")]
     assert ("fiat decide", f"{bill} paid", "ok") in told and jobs() == []
+
+
+def test_airtime_and_a_bill_whose_every_answer_is_lost_are_bought_once_and_decided_by_the_operator(make_desk):
+    desk = make_desk(pace=100, funds=2000)
+    desk.sim.routes.clear()
+    desk.sim.script(PHONE, *["drop_response_after_accept"] * 1000)
+    desk.sim.script(PAYBILL, "drop_response_after_accept")
+    airtime, bill = data(desk.airtime())["id"], data(desk.bill())["id"]
+    jobs = lambda: desk.daemon.status()["data"]["jobs"]["rows"]
+    wait_for(lambda: all("fiat decide" in (job["error"] or "") for job in jobs()), PATIENCE, "an hour of this time")
+    assert (len(desk.sim.airtime), desk.sim.airtime_sent) == (1, 50) and desk.sim.count("airtime/send") > 2
+    assert (desk.sim.count("b2b"), desk.sim.paid_out) == (1, 100)
+    assert (desk.state(airtime), desk.state(bill), desk.held()) == ("pending", "pending", 785 + 393)
+    for payout in (airtime, bill):
+        assert desk.daemon.command("fiat", "decide", payout, "paid").code == 0 and desk.state(payout) == "paid"
+    assert (desk.balance(), desk.held()) == (2000 - 785 - 393, 0)
 
 
 # Power cuts, and the relay.
