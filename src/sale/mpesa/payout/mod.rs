@@ -179,7 +179,7 @@ impl MpesaEngine {
         }
     }
 
-    /// Why nothing is paid out until the configuration is read again.
+    /// Why nothing is paid out until the configuration is read again, or the daemon is started.
     pub fn payouts_paused(&self) -> Option<String> {
         // Forgets what was of an older configuration.
         let _ = self.daraja();
