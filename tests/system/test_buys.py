@@ -103,6 +103,25 @@ def test_what_open_orders_were_promised_stays_in_the_takings(exchange):
     assert send(46).code == 0, "what nobody was promised is the operator's"
 
 
+def test_of_many_sends_at_once_and_an_order_meanwhile_no_two_have_the_same_takings(exchange):
+    exchange.take(2000)
+    app = exchange.app()
+    exchange.sim.script(None, {"scenario": "ok", "delay": 60})
+    send = lambda sats: exchange.daemon.command("wallet", "send", str(sats), check=False)
+    with concurrent.futures.ThreadPoolExecutor(7) as pool:
+        sent = [pool.submit(send, 300) for _ in range(6)]
+        told = app.post(BUY, {"phoneNumber": PHONE, "amount": 100})
+        gone = 300 * sum(one.result().code == 0 for one in sent)
+    left = exchange.takings()
+    assert left <= 2000 - gone
+    if told.status == 200:
+        assert left >= 754
+        exchange.becomes(app, data(told)["id"], "paid")
+        wait_for(lambda: exchange.takings() <= left - 754, PATIENCE, "it is backed")
+    else:
+        assert error(told) == (503, "float_too_small") and left < 2000
+
+
 def test_what_was_paid_before_a_kill_is_credited_and_backed_once_after_the_start(exchange):
     exchange.take(2000)
     app = exchange.app()
