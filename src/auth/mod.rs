@@ -75,7 +75,7 @@ struct Shared {
     entering: Mutex<Rate<OperatorKey>>,
     /// The operators' keys whose logins were left alone when the logins of all others were last ended.
     operators: Mutex<Option<Vec<OperatorKey>>>,
-    /// What wallets are linked under, as it was when it was last looked at.
+    /// What wallets sign for, as it was noted last.
     noted: Mutex<String>,
     looking: Semaphore,
     sockets: LoginSockets,
@@ -112,11 +112,11 @@ impl Auth {
     }
 
     /// To be called every few seconds: ends the sessions of former operators, so that they stay ended if the key comes
-    /// back. The name that wallets were linked under stays noted as it is.
+    /// back. The name that wallets sign for is noted once there are accounts, and from then on kept up to date.
     pub async fn tend(&self) {
         let note = self.config().auth.as_ref().map(|auth| auth.note());
         if let Some(note) = note.filter(|note| *lock(&self.0.noted) != *note) {
-            if self.0.store.note_domain(note.clone(), false).await.is_ok() {
+            if matches!(self.0.store.note_domain(note.clone(), false).await, Ok(true)) {
                 *lock(&self.0.noted) = note;
             }
         }

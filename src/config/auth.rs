@@ -42,7 +42,7 @@ pub struct SphinxConfig {
     pub connection_token_file: PathBuf,
 }
 
-/// In `state_dir`: the domain and the address that wallets were linked under.
+/// In `state_dir`: the domain and the address that wallets sign for, once there are accounts.
 pub const DOMAIN_NOTE: &str = "auth.domain";
 /// Origins of apps that are listed.
 const MOST_ORIGINS: usize = 16;
@@ -50,14 +50,14 @@ const MOST_ORIGINS: usize = 16;
 const LONGEST_NOTE: u64 = 1024;
 
 impl AuthConfig {
-    /// What is noted when a wallet is linked to what was paid.
+    /// What is noted once there are accounts.
     pub fn note(&self) -> String {
         format!("{} {}\n", self.domain, self.url)
     }
 }
 
 impl Config {
-    /// As [`Config::load`]; a domain that would give up the wallets that are linked, without saying so, is an error.
+    /// As [`Config::load`]; another domain than the accounts are under, without saying so, is an error.
     pub fn load_keeping(path: &Path) -> Result<(Config, Vec<Problem>), Vec<Problem>> {
         let (mut config, mut problems) = Config::load(path)?;
         match config.keep_domain() {
@@ -69,8 +69,8 @@ impl Config {
         }
     }
 
-    /// Keeps the domain and the address that wallets are linked under, where the file has others without saying that they
-    /// are given up; tells of it.
+    /// Keeps the domain and the address that the accounts are under, where the file has others without saying that they are
+    /// given up; tells of it.
     pub fn keep_domain(&mut self) -> Option<Problem> {
         let auth = self.auth.as_mut()?;
         let mut note = String::new();
@@ -81,8 +81,8 @@ impl Config {
             return None;
         }
         let message = format!(
-            "'{}' is another name than '{domain}', which wallets are linked under: their links would be lost; if you mean \
-             it, add option former_domain '{domain}'",
+            "'{}' is another name than '{domain}', which the accounts here are under: wallets that are linked to them would \
+             sign with other keys; if you mean it, add option former_domain '{domain}'",
             auth.domain
         );
         (auth.domain, auth.url) = (domain.to_owned(), Url::parse(url).ok()?);

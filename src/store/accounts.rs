@@ -38,6 +38,11 @@ impl AccountKey {
     }
 }
 
+pub(super) fn has_accounts(tx: &Transaction) -> Result<bool, StoreError> {
+    let mut any = tx.prepare_cached("SELECT id FROM accounts LIMIT 1")?;
+    Ok(any.exists([])?)
+}
+
 /// The account of a MAC, made if it has none.
 pub(super) fn account_of(tx: &Transaction, mac: &str, now: Millis) -> Result<i64, StoreError> {
     if let Some(account) = account_by_mac(tx, mac)? {

@@ -5,6 +5,7 @@
 //! any number of keys, so the logins of one key and of all guests are limited: the oldest go, and those first whose key
 //! stands for nothing that was paid.
 
+use super::accounts::has_accounts;
 use super::door::{Datum, Door, DoorRow};
 use super::{Store, StoreAnswer, StoreError};
 use crate::config::DOMAIN_NOTE;
@@ -137,20 +138,21 @@ impl Store {
         })
     }
 
-    /// Notes what wallets are linked under in a file beside the database, where commands read it. `is_first`: where nothing
-    /// is noted yet, too.
-    pub fn note_domain(&self, note: String, is_first: bool) -> StoreAnswer<()> {
+    /// Notes what wallets sign for in a file beside the database, where commands read it; if nothing is noted yet, only once
+    /// there are accounts, or where it `is_first` needed now. Returns whether it is noted.
+    pub fn note_domain(&self, note: String, is_first: bool) -> StoreAnswer<bool> {
         let files = self.0.files.clone();
-        self.read(move |_| {
+        self.read(move |db| {
             let file = files.beside(DOMAIN_NOTE);
             let is_due = match std::fs::read_to_string(&file) {
-                Ok(noted) => noted != note,
-                Err(_) => is_first,
+                Ok(noted) if noted == note => return Ok(true),
+                Ok(_) => true,
+                Err(_) => is_first || has_accounts(db)?,
             };
-            match is_due {
-                true => Ok(files.write_durably(&file, note.as_bytes())?),
-                false => Ok(()),
+            if is_due {
+                files.write_durably(&file, note.as_bytes())?;
             }
+            Ok(is_due)
         })
     }
 

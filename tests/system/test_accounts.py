@@ -328,10 +328,14 @@ def test_the_name_that_wallets_are_linked_under_stays_until_it_is_given_up(at_on
     change = lambda **auth: daemon.sections.update(auth=auth | {"move_cooldown": "0"}) or daemon.write_config()
     domain = lambda: LoginBrowser(stranger).ask()["url"].split("/")[2]
     change(**other)
-    assert daemon.ask("reload")["ok"] and domain() == "other.example.net", "nobody is linked yet"
+    assert daemon.ask("reload")["ok"] and domain() == "other.example.net", "there is no account yet"
     change(domain=DOMAIN)
-    assert daemon.ask("reload")["ok"]
+    assert daemon.ask("reload")["ok"] and not os.path.exists(f"{daemon.state_dir}/auth.domain")
     at_once.buy(stranger)
+    wait_for(lambda: os.path.exists(f"{daemon.state_dir}/auth.domain"), PATIENCE, "there is an account, linked or not")
+    change(**other)
+    assert daemon.command("check", check=False).code == 1
+    change(domain=DOMAIN)
     linked(stranger, wallet)
     change(**other)
     for command in ("reload", "check"):
