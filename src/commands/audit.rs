@@ -41,17 +41,23 @@ async fn audit(log: &AuditLog, given: &Given) -> Result<Value, CommandError> {
     let rows = log.rows(since.transpose()?, AT_ONCE).await.map_err(closed)?;
     let is_all = rows.len() < usize::try_from(AT_ONCE).unwrap_or(usize::MAX) || !given.has("--since");
     let counted = log.counted().filter(|_| is_all);
-    let rows =
-        rows.iter().map(|AuditRow { seq, at, row, prev, hash }| told(row, *at, Some((seq, prev, hash))));
-    Ok(rows.chain(counted.iter().map(|row| told(row, log.wall(), None))).collect())
+    let told_of = |AuditRow { seq, at, row, prev, hash }: &AuditRow| {
+        let mut told = told(row, *at);
+        (told["seq"], told["prev"], told["hash"]) = (json!(seq), json!(prev), json!(hash));
+        told
+    };
+    let still_open = |row: &NewAuditRow| {
+        let mut told = told(row, log.wall());
+        told["open"] = json!(true);
+        told
+    };
+    Ok(rows.iter().map(told_of).chain(counted.iter().map(still_open)).collect())
 }
 
-/// A row without a place in the chain is still being counted and not written yet.
-fn told(row: &NewAuditRow, at: UnixSeconds, place: Option<(&i64, &String, &String)>) -> Value {
-    let (seq, prev, hash) =
-        place.map_or((None, None, None), |(seq, prev, hash)| (Some(seq), Some(prev), Some(hash)));
+/// A row without its place in the chain: one that is still being counted has none.
+fn told(row: &NewAuditRow, at: UnixSeconds) -> Value {
     json!({
-        "seq": seq,
+        "seq": Value::Null,
         "at": at.0,
         "who": row.who,
         "role": row.role,
@@ -59,8 +65,8 @@ fn told(row: &NewAuditRow, at: UnixSeconds, place: Option<(&i64, &String, &Strin
         "target": row.target,
         "result": row.result,
         "count": row.count,
-        "prev": prev,
-        "hash": hash,
+        "prev": Value::Null,
+        "hash": Value::Null,
     })
 }
 

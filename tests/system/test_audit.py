@@ -99,7 +99,8 @@ def test_a_flood_of_refusals_is_ten_rows_and_one_with_a_count(daemon, operator):
     assert daemon.status()["data"]["store"]["commits"] - before <= 12
     rows = daemon.data("audit")
     assert [row["count"] for row in rows] == [1] * 10 + [STRANGERS - 10]
-    assert (rows[-1]["seq"], rows[-1]["hash"]) == (None, None), "it is counted yet"
+    assert (rows[-1]["seq"], rows[-1]["hash"], rows[-1]["open"]) == (None, None, True), "it is counted yet"
+    assert not any("open" in row for row in rows[:-1])
     assert daemon.data("audit")[:10] == rows[:10]
     assert daemon.data("audit", "--verify") == {"verified": True, "rows": 10}
     assert daemon.status()["data"]["store"]["commits"] - before <= 12, "whoever reads writes nothing"
