@@ -143,6 +143,20 @@ def test_above_a_limit_two_others_agree_and_the_first_request_is_answered(shared
     assert cashier.ask("POST", VOUCHERS, order, key).body == final.body
 
 
+def test_limits_that_others_have_agreed_to_raise_are_raised_with_a_row_of_the_one_who_asked(shared):
+    waits = shared.ask("PUT", "/admin/limits", {"day": 500}).json()
+    path, vote = f"/admin/approvals/{waits['approvalId']}/approve", {"requestHash": waits["requestHash"]}
+    for number in (1, 2):
+        assert signed_in(shared, number).ask("POST", path, vote, new_id()).status == 200
+    rows = [row for row in shared.daemon.data("audit") if row["target"] == waits["approvalId"]]
+    assert [(row["who"], row["role"], row["what"], row["result"]) for row in rows] == [
+        ("token", "owner", "limits", "pending_approval"),
+        ("w1", "manager", "approve", "ok"),
+        ("w2", "manager", "approve", "ok"),
+        ("token", "owner", "limits", "ok"),
+    ]
+
+
 def test_an_initiator_has_no_vote_and_a_rejection_is_final(shared):
     manager, key, order = signed_in(shared, 1), new_id(), {"sat": 60}
     waits = manager.ask("POST", VOUCHERS, order, key).json()

@@ -241,6 +241,9 @@ def test_the_last_of_several_votes_executes_an_operators_batch(lab, mint, make_t
     assert final.status == 200 and final.json()["summary"]["succeeded"] == 1, final
     assert till.takings() == 460 and batch(key, one).body == final.body
     assert results(till, "approve") == ["ok", "ok", "ok"] and results(till, "batch-mint")[0] == "begun"
+    rows = [row for row in till.daemon.data("audit") if row["target"] == waits["approvalId"]]
+    made = [(row["who"], row["role"], row["result"]) for row in rows if row["what"] == "batch-mint"]
+    assert made == [("a-cashier", "cashier", "begun"), ("a-cashier", "cashier", "ok")]
 
 
 def test_a_token_that_turns_out_to_be_spent_ends_its_session_and_the_portal_says_why(

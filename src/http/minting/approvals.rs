@@ -12,11 +12,11 @@ use super::caller::{audit, audit_row, new_id, nowhere, place, shop, signed_in, t
 use super::office::{asked, TENANT};
 use super::orders::{batch_order, tickets_order};
 use super::shapes::{batch_shape, tickets_shape};
-use crate::commands::make_agreed;
-use crate::config::{Config, Tenant};
+use crate::commands::{make_agreed, Operator, BEGUN};
+use crate::config::{Config, Role, Tenant};
 use crate::json::json;
 use crate::shop::Shop;
-use crate::store::{with_change, Door};
+use crate::store::{with_change, Door, NewAuditRow};
 use crate::task;
 use crate::units::{Millis, ALL_SATS};
 use crate::uuid::Uuid;
@@ -40,6 +40,7 @@ const LIMITS: &[Field] = &[
 const AT_ONCE: u64 = 8;
 const AGAIN: Millis = Millis::from_secs(10);
 const MOST_TRIES: u64 = 100;
+const LIMITS_KIND: &str = "limits";
 const WINDOWS: [&str; 3] = ["tx", "hour", "day"];
 
 /// `PUT /admin/limits`: raises limits, once others have agreed.
@@ -79,10 +80,10 @@ async fn raise(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
     let id = new_id()?;
     let asking = Box::pin(async {
         let ask =
-            move |door: &Door| approvals::ask(door, id, ("limits", &name), (&hash, &work), required, now);
+            move |door: &Door| approvals::ask(door, id, (LIMITS_KIND, &name), (&hash, &work), required, now);
         rows.write(ask).await
     });
-    let noted = audit_row(&operator, "limits", &id.to_string(), "pending_approval");
+    let noted = audit_row(&operator, LIMITS_KIND, &id.to_string(), "pending_approval");
     let asked = with_change(noted, asking).await.0?;
     let asked = asked
         .ok_or_else(|| VoucherRefusal::new(429, "too_many_approvals", "too many requests wait already"))?;
@@ -209,7 +210,7 @@ async fn drive(
     let rows = shop.minting.book.of(tenant);
     let found = rows.read(move |door| Ok((approvals::is_open(door, id)?, approvals::find(door, id)?)));
     let (true, Some(approval)) = found.await? else { return Ok(()) };
-    let refusal = match decided((shop, config), tenant, &approval).await {
+    let refusal = match noted((shop, config), tenant, &approval).await {
         Ok(()) => return Ok(rows.write(move |door| approvals::finish(door, id)).await?),
         Err(refusal) => refusal,
     };
@@ -228,6 +229,32 @@ async fn drive(
     let due = shop.store.now().saturating_add(AGAIN);
     let again = rows.write(move |door| jobs::again(door, &id.to_string(), due, refusal.code, at));
     Ok(again.await?)
+}
+
+/// Carries out what was decided, and writes down what it changes, as done for the one who asked. Limits are raised in one
+/// commit; an order takes several, and its first has a row of its own.
+async fn noted(
+    (shop, config): (&Shop, &Arc<Config>),
+    tenant: &Tenant,
+    approval: &Approval,
+) -> Result<(), VoucherRefusal> {
+    let doing = Box::pin(decided((shop, config), tenant, approval));
+    if approval.state == "rejected" {
+        return doing.await;
+    }
+    let who = approval.principal.as_str();
+    let operator = config.operators.iter().find(|operator| operator.name == who);
+    let owner = [Operator::with_token(), Operator::of_shell()].into_iter().find(|owner| owner.name == who);
+    let role = operator.map(|operator| operator.role).or(owner.map(|owner| owner.role));
+    let role = role.map_or("-", Role::as_str);
+    let (what, target) = (approval.kind.replace('_', "-"), approval.id.to_string());
+    let row = |result| NewAuditRow::new(who, role, &what, &target, result);
+    let is_one_change = approval.kind == LIMITS_KIND;
+    let (done, is_begun) = with_change(row(if is_one_change { "ok" } else { BEGUN }), doing).await;
+    if is_begun && !is_one_change {
+        shop.audit.done(row(done.as_ref().map_or_else(|refusal| refusal.code, |()| "ok"))).await;
+    }
+    done
 }
 
 /// What is to be done, and where its answer is kept.
@@ -267,7 +294,7 @@ async fn decided(
         shop.minting.keep(&rows, place, &fresh(403, &body)).await?;
         return Ok(());
     }
-    if approval.kind == "limits" {
+    if approval.kind == LIMITS_KIND {
         return raised((shop, &rows), approval, &text).await;
     }
     let id = order.as_str().and_then(|id| id.parse().ok()).map_or_else(new_id, Ok)?;

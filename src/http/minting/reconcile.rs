@@ -79,7 +79,7 @@ async fn once(edge: &Arc<Edge>, mut sent: Sent, fixes: bool) -> Result<Answer, V
             let (done, is_begun) = match (fixes, mark) {
                 (false, mark) => (compare(&at, mark, noted("ok")).await, false),
                 (true, Some(mark)) => {
-                    let repairing = Box::pin(repair(&edge, &operator, &at, &body, mark));
+                    let repairing = Box::pin(repair(&operator, &at, &body, mark));
                     with_change(noted(BEGUN), repairing).await
                 }
                 (true, None) => {
@@ -125,7 +125,6 @@ async fn compare(
 
 /// Brings tickets in order, one after the other. Each is looked at anew: what the report has said may be over.
 async fn repair(
-    edge: &Arc<Edge>,
     operator: &Operator,
     at: &Place,
     body: &Value,
@@ -150,13 +149,14 @@ async fn repair(
         let known =
             at.own.read(move |door| rows::by_id(door, ticket)).await?.filter(|row| row.venue == venue);
         let found = compared.iter().find(|(known, _)| *known == name).map(|(_, compared)| *compared);
+        let mut row = None;
         let step: RepairStep = match (known, found) {
             (None, _) => (name, String::new(), "none".to_owned(), "not_found".to_owned()),
             (Some(_), Some(compared)) if compared.found.is_some() => {
                 let Some(class) = compared.found else { continue };
                 let repaired = at.shop.wallet.repair(&at.tenant, &name, class, until).await?;
                 if repaired.is_of_concern() {
-                    audit(edge, audit_row(operator, class.as_str(), &name, repaired.as_str()), true).await;
+                    row = Some(audit_row(operator, class.as_str(), &name, repaired.as_str()));
                 }
                 (name, class.as_str().to_owned(), class.action().to_owned(), repaired.as_str().to_owned())
             }
@@ -166,7 +166,11 @@ async fn repair(
             _ => (name, String::new(), "none".to_owned(), "consistent".to_owned()),
         };
         let (kept, work) = (step.clone(), mark.work);
-        at.own.write(move |door| reconcile::keep_step(door, work, &kept, now)).await?;
+        let keeping = async { at.own.write(move |door| reconcile::keep_step(door, work, &kept, now)).await };
+        match row {
+            Some(row) => with_change(row, Box::pin(keeping)).await.0?,
+            None => keeping.await?,
+        }
         steps.push(step);
     }
     let place = |(name, ..): &RepairStep| ids.iter().position(|id| id.to_string() == *name);
