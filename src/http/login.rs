@@ -15,10 +15,12 @@ use crate::auth::{
     LoginStation, NewChallenge, Standing,
 };
 use crate::commands::write_down;
+use crate::config::OperatorConfig;
 use crate::form::pairs;
 use crate::hex;
 use crate::json::json;
 use crate::store::{with_change, AccountKey, Changing, Claim, LoginAudience, NewAuditRow};
+use crate::task;
 use crate::units::{Allotment, Millis};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -179,7 +181,7 @@ pub fn callback(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             Ok(Answered::Code(code)) => {
                 lnurl(StatusCode::OK, &json!({"status": "OK", "message": format!("Code {code:02}")}))
             }
-            Ok(Answered::Enrols(operator)) => match write_down(&edge.desk, operator).await {
+            Ok(Answered::Enrols(operator)) => match enrol(&edge, operator).await {
                 Ok(()) => lnurl(StatusCode::OK, &json!({"status": "OK"})),
                 Err(why) => {
                     log::error!("nobody is enrolled: {why}");
@@ -201,6 +203,13 @@ pub fn callback(edge: Arc<Edge>, at: Entrance, sent: Sent) -> Answering {
             }
         }
     })
+}
+
+/// What has begun comes to its end, and into the audit log, if the wallet goes away, too.
+async fn enrol(edge: &Edge, operator: OperatorConfig) -> Result<(), String> {
+    let desk = edge.desk.clone();
+    let writing = task::start(async move { write_down(&desk, operator).await });
+    writing.await.unwrap_or_else(|_| Err("the daemon is stopping".to_owned()))
 }
 
 async fn answered(edge: &Edge, at: &Entrance, sent: &Sent) -> Result<Answered, LoginRefusal> {

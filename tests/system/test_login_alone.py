@@ -68,8 +68,11 @@ def test_who_logged_in_before_the_clock_was_set_stays_logged_in(make_daemon, lab
     daemon.start(env=wall.env)
     token = browser.log_in(LoginWallet(163))
     assert browser.with_token(token).status == 200 and not daemon.status()["data"]["clock"]["plausible"]
+    operators = lambda: LoginBrowser(lab.router, ADMIN_PORT).get("/lnauth?aud=admin")
+    assert (operators().status, operators().json()["error"]["code"]) == (503, "clock_not_set")
     wall.set("2026-12-01 12:00:00")
     wait_for(lambda: daemon.status()["data"]["clock"]["plausible"])
+    assert operators().status == 200
     assert browser.with_token(token).status == 200
     daemon.restart()
     renewed = browser.with_token(token, path="/refresh_jwt").json()["jwt"]
