@@ -34,7 +34,8 @@ const MAX_TILLS: usize = 512;
 /// Shorter answers fit into what a connection costs.
 const SHORT_ANSWER: usize = 1024;
 
-/// Serves a new connection in a task of its own, or drops it when there is no room for it.
+/// Serves a new connection in a task of its own, or drops it when there is no room for it. What a guest opens all at once
+/// beyond its limit waits for the rest to be answered.
 pub fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -60,13 +61,24 @@ pub fn serve(
         Audience::Public => MAX_TILLS,
         _ => edge.site.config().main.guest_connections,
     };
-    let Some(place) = edge.crowd.admit(station, limit, WAITING) else {
-        log::debug!("there is no room for another connection of {address}");
-        return;
+    let (own, crowd) = (edge.clone(), edge.crowd.clone());
+    let begin = move || {
+        let Some(place) = own.crowd.admit(station, limit, WAITING) else {
+            log::debug!("there is no room for another connection of {address}");
+            return;
+        };
+        let place = Arc::new(place);
+        let conversation = converse(stream, server.flatten(), at, own, place.clone());
+        place.is_held_by(task::spawn(conversation).abort_handle());
     };
-    let place = Arc::new(place);
-    let conversation = converse(stream, server.flatten(), at, edge.clone(), place.clone());
-    place.is_held_by(task::spawn(conversation).abort_handle());
+    match crowd.has_to_wait(station, limit) {
+        None => begin(),
+        Some(waiting) => drop(task::spawn(async move {
+            crowd.calm(station, limit).await;
+            drop(waiting);
+            begin();
+        })),
+    }
 }
 
 /// What the whole connection costs is taken only when its first head has come.

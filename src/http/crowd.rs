@@ -5,6 +5,8 @@
 //! connection of the station that holds the most is closed, to let the newcomer in. A connection is idle from its
 //! last whole request or message on: what else comes in meanwhile does not count. Customers and strangers each have a
 //! part of the budget that the others cannot use up.
+//!
+//! One station has a limit besides. What it opens beyond that waits a little, if nothing before it has been answered yet.
 
 use crate::mac::MacAddr;
 use litemap::LiteMap;
@@ -12,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -24,6 +27,12 @@ const OTHER_FILES: usize = 128;
 const MOST_CONNECTIONS: usize = 4096;
 /// The list of customers is asked for again after this time.
 const CUSTOMERS_KNOWN: Duration = Duration::from_secs(1);
+/// So long after it was opened the first request of a connection is awaited.
+const FRESH: Duration = Duration::from_secs(1);
+/// Connections that wait for those before them, how long, and how often they look.
+const MOST_WAITING: usize = 64;
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Who a connection counts for: the station, or its address while the station is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +91,7 @@ struct Shared {
     table: Mutex<Table>,
     /// The guests that have a session or an open request.
     customers: Box<Customers>,
+    waiting: Arc<Semaphore>,
 }
 
 struct Table {
@@ -103,6 +113,7 @@ struct Seat {
     /// What the connection itself costs, and what it holds besides.
     cost: usize,
     held: usize,
+    opened: Instant,
     /// The turn of its last whole request or message.
     active: u64,
     /// A request is being answered.
@@ -134,7 +145,8 @@ impl Crowd {
             customers: (None, Vec::new()),
             closed: Vec::new(),
         };
-        Crowd(Arc::new(Shared { table: Mutex::new(table), customers: Box::new(customers) }))
+        let waiting = Arc::new(Semaphore::new(MOST_WAITING));
+        Crowd(Arc::new(Shared { table: Mutex::new(table), customers: Box::new(customers), waiting }))
     }
 
     /// A place for one more connection of a station, of which it may have `limit`; `None` if no other can be closed
@@ -153,12 +165,35 @@ impl Crowd {
             if !table.make_room(&newcomer) {
                 return None;
             }
-            let seat = Seat { number: turn, cost, held: 0, active: turn, is_busy: false, task: None };
+            let seat = Seat {
+                number: turn,
+                cost,
+                held: 0,
+                opened: Instant::now(),
+                active: turn,
+                is_busy: false,
+                task: None,
+            };
             table.holders.entry(holder).or_default().push(seat);
             table.bytes = table.bytes.saturating_add(cost);
             table.count.fetch_add(1, Ordering::Relaxed);
             Some(ConnectionPlace { shared: self.0.clone(), holder, number: turn })
         })
+    }
+
+    /// For a station that opens more connections at once than it may have: none of those before has been answered, and
+    /// this one should wait for them. `None`: no reason to wait, or too many do.
+    pub fn has_to_wait(&self, holder: ConnectionHolder, limit: usize) -> Option<OwnedSemaphorePermit> {
+        let is_rushed = self.0.table().is_rushed(holder, limit);
+        is_rushed.then(|| self.0.waiting.clone().try_acquire_owned().ok()).flatten()
+    }
+
+    /// Returns when one of the station's connections may be closed for another, and after two seconds at most.
+    pub async fn calm(&self, holder: ConnectionHolder, limit: usize) {
+        let until = Instant::now() + LONGEST_WAIT;
+        while Instant::now() < until && self.0.table().is_rushed(holder, limit) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Whether a station has a session or an open request, or had one a second ago.
@@ -293,10 +328,17 @@ impl Table {
         candidates.max().map(|(_, _, holder, number)| (holder, number))
     }
 
-    /// Closes what has done nothing for longest of this station's own connections.
+    /// Whether all that a station may have are there, and the requests of all are on their way or being answered.
+    fn is_rushed(&self, holder: ConnectionHolder, limit: usize) -> bool {
+        let seats = self.holders.get(&holder).filter(|seats| seats.len() >= limit);
+        seats.is_some_and(|seats| seats.iter().all(|seat| seat.is_busy || seat.is_fresh()))
+    }
+
+    /// Closes what has done nothing for longest of this station's own connections; last, what was only just opened.
     fn close_oldest(&mut self, holder: ConnectionHolder) -> Option<()> {
         let seats = self.holders.get(&holder)?;
-        let oldest = seats.iter().filter(|seat| !seat.is_busy).min_by_key(|seat| seat.active)?;
+        let idle = seats.iter().filter(|seat| !seat.is_busy);
+        let oldest = idle.min_by_key(|seat| (seat.is_fresh(), seat.active))?;
         self.close(holder, oldest.number);
         Some(())
     }
@@ -327,6 +369,11 @@ impl Table {
 impl Seat {
     fn bytes(&self) -> usize {
         self.cost.saturating_add(self.held)
+    }
+
+    /// Its first request has not come, and still may.
+    fn is_fresh(&self) -> bool {
+        self.active == self.number && self.opened.elapsed() < FRESH
     }
 }
 

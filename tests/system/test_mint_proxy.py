@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sqlite3
 import sys
 import time
@@ -576,6 +577,19 @@ def test_sixty_fifth_connection_of_a_guest_is_closed_at_once(shop, stranger, oth
         assert other_stranger.get("http://192.168.77.1:2121/health").status == 200
         socks[0].close()
         wait_for(lambda: stranger.get("http://192.168.77.1:2121/health").status == 200, 5)
+
+
+def test_a_hundred_connections_of_a_guest_that_ask_at_once_are_all_answered(shop, stranger):
+    with contextlib.ExitStack() as held:
+        shop.daemon.signal(signal.SIGSTOP)
+        try:
+            socks = [held.enter_context(stranger.connect("192.168.77.1", 2121)) for _ in range(100)]
+            for sock in socks:
+                sock.sendall(b"GET /health HTTP/1.1\r\nHost: 192.168.77.1\r\n\r\n")
+        finally:
+            shop.daemon.signal(signal.SIGCONT)
+        assert [sock.recv(12) for sock in socks] == [b"HTTP/1.1 200"] * 100
+        wait_for(lambda: open_connections(shop) <= 64, 5)
 
 
 def open_connections(shop) -> int:

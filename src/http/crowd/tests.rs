@@ -78,6 +78,26 @@ fn a_station_has_as_many_as_it_may_and_its_own_oldest_goes() {
     assert!(crowd.admit(holder(1), 2, KIB).is_none() && crowd.admit(holder(2), 2, KIB).is_some());
 }
 
+#[tokio::test]
+async fn what_was_only_just_opened_is_waited_for_a_little() {
+    let crowd = crowd();
+    let first = crowd.admit(holder(1), 2, KIB).unwrap();
+    assert!(crowd.has_to_wait(holder(1), 2).is_none());
+    let second = crowd.admit(holder(1), 2, KIB).unwrap();
+    let waiting: Vec<_> = (0..MOST_WAITING + 5).filter_map(|_| crowd.has_to_wait(holder(1), 2)).collect();
+    assert_eq!(waiting.len(), MOST_WAITING);
+    drop(waiting);
+    second.begin();
+    second.end();
+    assert!(crowd.has_to_wait(holder(1), 2).is_none());
+    let third = crowd.admit(holder(1), 2, KIB).unwrap();
+    assert!(is_open(&first) && !is_open(&second), "the one that was answered goes");
+    third.begin();
+    assert!(crowd.has_to_wait(holder(1), 2).is_some());
+    crowd.calm(holder(1), 2).await;
+    assert!(crowd.has_to_wait(holder(1), 2).is_none(), "nothing has come on the first");
+}
+
 #[test]
 fn what_is_held_counts_until_it_is_dropped() {
     let crowd = crowd();
