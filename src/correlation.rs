@@ -74,6 +74,11 @@ pub fn current() -> Option<CorrelationId> {
     CURRENT.try_with(CorrelationId::clone).ok()
 }
 
+/// The same as text; empty where no request is answered.
+pub fn current_text() -> String {
+    current().map(|id| id.to_string()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

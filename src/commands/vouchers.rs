@@ -6,6 +6,7 @@ use super::Shows::{Facts, Page};
 use super::{at_path, Command, CommandError, Desk, Given, Operator, Whose, MOMENT};
 use crate::config::Role::{Cashier, Manager, Viewer};
 use crate::config::{uci, Config, Tenant, Venue};
+use crate::correlation;
 use crate::json::json;
 use crate::network::devices;
 use crate::sale::voucher::{VoucherBatch, VoucherError, VoucherOrder};
@@ -203,6 +204,10 @@ fn ordered(shop: &Shop, config: &Config, given: &Given) -> Result<VoucherOrder, 
         },
         note: note(given)?,
         created_by: given.operator().name.clone(),
+        request_id: given
+            .request()
+            .and_then(|request| request.request_id.clone())
+            .unwrap_or_else(correlation::current_text),
         number: number(given)?,
         request: given.request().cloned(),
     })
@@ -334,10 +339,11 @@ async fn revoke(desk: &Desk, given: &Given) -> Result<Value, CommandError> {
     let shop = desk.site.shop.as_ref()?;
     let (rows, row) = find(desk, shop, given).await?;
     let (id, at, who) = (row.id, shop.store.wall(), given.operator().name.clone());
+    let request_id = correlation::current_text();
     let mark = given.request().and_then(|request| request.mark.clone());
     let row = rows
         .write(move |door| {
-            let cause = Cause { at, reason: "revoked", who: &who, request_id: "" };
+            let cause = Cause { at, reason: "revoked", who: &who, request_id: &request_id };
             if row.state_at(at) == VoucherState::Ready {
                 rows::change(door, id, &[VoucherState::Ready], VoucherState::Revoked, cause)?;
                 mark.map_or(Ok(()), |mark| mark.begin(door, at.0))?;

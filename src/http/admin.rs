@@ -124,7 +124,7 @@ async fn asked_once(
             }
             let mark = running.as_ref().map(RunningRequest::mark);
             let work = mark.as_ref().map(|mark| mark.work);
-            let request = WorkRequest { text: sent_text, work, mark: mark.clone(), approval: None };
+            let request = WorkRequest { text: sent_text, work, mark: mark.clone(), ..WorkRequest::default() };
             let given = Given::from_members(command, &named, body.unwrap_or_else(|| json!({})));
             let given = given.map_err(of_command)?.by(operator).of(Some(owner.clone()));
             let done = by_http(&desk, &given.asked_by(Some(request))).await.map_err(of_command);

@@ -10,6 +10,7 @@ use super::code_value::{price_of, CodeValue};
 use super::{SaleError, Terms};
 use crate::access::Session;
 use crate::config::{Config, Metric, Tenant, Venue};
+use crate::correlation;
 use crate::ecash::wallet::{
     fits_one_invoice, BackError, Backing, BatchInvoice, Wallet, AFTER_EXPIRY, TOO_MANY_FOR_ONE_INVOICE,
 };
@@ -136,6 +137,8 @@ pub struct VoucherOrder {
     pub lasts: Option<Millis>,
     pub note: String,
     pub created_by: String,
+    /// Of the request that it is of, or empty.
+    pub request_id: String,
     pub number: usize,
     /// The request over HTTP that it is of.
     pub request: Option<WorkRequest>,
@@ -211,6 +214,7 @@ impl VoucherEngine {
             },
             note: order.note,
             created_by: order.created_by,
+            request_id: order.request_id,
             expires_at,
         };
         let ticket = |_| {
@@ -228,7 +232,7 @@ impl VoucherEngine {
             return Err(VoucherError::Order(TOO_MANY_FOR_ONE_INVOICE.to_owned()));
         }
         let tenant = config.tenant_of_venue(&venue.id);
-        let (who, reserved) = (batch.created_by.clone(), terms.store.now());
+        let reserved = terms.store.now();
         match book.add((&tenant, config.clone()), batch, tickets, reserved, order.request).await? {
             Ok(Added::New) => {}
             Ok(Added::Known(rows)) => {
@@ -247,11 +251,7 @@ impl VoucherEngine {
             locktime: UnixSeconds(expires_at.0.saturating_add(AFTER_EXPIRY)),
         };
         let backings: Vec<Backing> = vouchers.iter().map(backing).collect();
-        let funded = self.fund(&tenant, id, order.funding, &venue, backings).await;
-        if funded.is_err() {
-            book.give_back(&tenant, id, who).await?;
-        }
-        let (tokens, invoice) = funded?;
+        let (tokens, invoice) = self.fund(&tenant, id, order.funding, &venue, backings).await?;
         let worth = order.worth;
         Ok(VoucherBatch { batch: id, venue, worth, face, expires_at, vouchers, tokens, invoice })
     }
@@ -360,11 +360,12 @@ impl VoucherEngine {
         let (id, allotment) = (row.id, value.allotment);
         let grant = value.grant(Reference::Voucher(id), caller.mac, venue);
         let (now, wall, mac) = (terms.store.now(), terms.store.wall(), caller.mac);
+        let request_id = correlation::current_text();
         let used: Result<Admission, VoucherRow> = book
             .of(&tenant)
             .write(move |door| {
                 let by = mac.to_string();
-                let cause = Cause { at: wall, reason: "redeemed", who: "guest", request_id: "" };
+                let cause = Cause { at: wall, reason: "redeemed", who: "guest", request_id: &request_id };
                 match rows::redeem(door, &row, &by, cause)? {
                     true => door.grant(&grant, now, wall).map(Ok),
                     false => Ok(Err(rows::by_id(door, row.id)?.unwrap_or(row))),

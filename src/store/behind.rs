@@ -3,6 +3,7 @@
 
 use super::door::Door;
 use super::locked::{note_voucher, proofs_of, rows, set_state, LockedRow, LockedState};
+use super::reservations::{reserve_voucher_again, When};
 use super::{Store, StoreAnswer, StoreError};
 use crate::config::Tenant;
 use crate::units::UnixSeconds;
@@ -63,27 +64,29 @@ impl Store {
 
     /// A batch was paid for after it was given up: its vouchers are to be had after all. False: it is not given up.
     pub fn funding_reopened(&self, tenant: &Tenant, batch: &str) -> StoreAnswer<bool> {
-        let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        let (tenant, batch, when) = (tenant.clone(), batch.to_owned(), self.when());
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
-            reopen(&door, &batch, at)
+            reopen(&door, &batch, when)
         })
     }
 }
 
 /// What was given up as not paid may be paid after all.
-pub(super) fn reopen(door: &Door<'_>, batch: &str, at: UnixSeconds) -> Result<bool, StoreError> {
+pub(super) fn reopen(door: &Door<'_>, batch: &str, when: When) -> Result<bool, StoreError> {
     let opened = door.execute(
         "UPDATE fundings SET state = 'open', changed_at = $3
          WHERE tenant = $1 AND batch = $2 AND state = 'expired'",
-        &[batch.into(), at.into()],
+        &[batch.into(), when.wall.into()],
     )?;
     if opened != 1 {
         return Ok(false);
     }
     for row in rows(door, "batch = $2 AND state = 'failed'", batch)? {
-        set_state(door, &row.id, LockedState::Awaiting, at)?;
-        note_voucher(door, &row.id, &["failed"], "awaiting_payment", None, at)?;
+        set_state(door, &row.id, LockedState::Awaiting, when.wall)?;
+        if note_voucher(door, &row.id, &["failed"], "awaiting_payment", None, when.wall)? {
+            reserve_voucher_again(door, &row.id, when)?;
+        }
     }
     Ok(true)
 }

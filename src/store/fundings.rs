@@ -103,10 +103,11 @@ impl Store {
 
     /// It was paid, and its vouchers are backed.
     pub fn funding_done(&self, tenant: &Tenant, batch: &str, proofs: Vec<LockedProof>) -> StoreAnswer<()> {
-        let (tenant, batch, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        let (tenant, batch, when) = (tenant.clone(), batch.to_owned(), self.when());
+        let at = when.wall;
         self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
-            reopen(&door, &batch, at)?;
+            reopen(&door, &batch, when)?;
             add_locked_proofs(&door, &proofs)?;
             for row in rows(&door, "batch = $2 AND state = 'awaiting'", &batch)? {
                 become_ready(&door, &row.id, at)?;
@@ -122,12 +123,12 @@ impl Store {
         batch: &str,
         why: &'static str,
     ) -> Result<Option<FundingRow>, StoreError> {
-        let (tenant, name, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        let (tenant, name, when) = (tenant.clone(), batch.to_owned(), self.when());
         let failing = self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
             match funding(&door, &tenant, &name)? {
                 Some(known) => Ok((0, Some(known))),
-                None => Ok((fail_batch(&door, (&name, LockedState::Awaiting), why, at)?, None)),
+                None => Ok((fail_batch(&door, (&name, LockedState::Awaiting), why, when)?, None)),
             }
         });
         let (failed, known) = failing.await?;
@@ -142,14 +143,14 @@ impl Store {
         batch: &str,
         why: &'static str,
     ) -> Result<(), StoreError> {
-        let (tenant, name, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        let (tenant, name, when) = (tenant.clone(), batch.to_owned(), self.when());
         let failing = self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
             if !funding(&door, &tenant, &name)?.is_some_and(|funding| funding.is_open) {
                 return Ok(0);
             }
-            let failed = fail_batch(&door, (&name, LockedState::Awaiting), why, at)?;
-            close(&door, &name, "expired", at)?;
+            let failed = fail_batch(&door, (&name, LockedState::Awaiting), why, when)?;
+            close(&door, &name, "expired", when.wall)?;
             Ok(failed)
         });
         report_failed(batch, failing.await?, why);

@@ -9,6 +9,7 @@ use super::notices::{note_step, ChangedState};
 use super::operations::{add_outputs, begin_op, Begun, NewOp};
 use super::outputs::{outputs_of, OutputsRow};
 use super::proofs::{add_proofs, NewProofs, ProofKey, PurseName};
+use super::reservations::{unreserve_voucher, When};
 use super::values::mint_of;
 use super::{Store, StoreAnswer, StoreError};
 use crate::config::{MintUrl, Tenant};
@@ -101,6 +102,9 @@ pub struct NewLocking {
     /// They are backed already, by what this exchange spends beside the takings.
     pub again: bool,
 }
+
+/// The states of a voucher whose ecash is still to be had.
+const WANTED: [&str; 3] = ["queued", "awaiting_payment", "minting"];
 
 impl LockedState {
     const ALL: [LockedState; 8] = [
@@ -300,7 +304,7 @@ impl Store {
         spent: Vec<ProofKey>,
         why: Option<&'static str>,
     ) -> Result<(), StoreError> {
-        let (tenant, at) = (tenant.clone(), self.wall());
+        let (tenant, when) = (tenant.clone(), self.when());
         let failing = self.write(move |tx| {
             for key in &spent {
                 tx.execute(
@@ -319,9 +323,9 @@ impl Store {
             for row in &rows {
                 match why {
                     // It is backed as it was.
-                    _ if freed > 0 => set_state(&door, &row.id, LockedState::Ready, at)?,
-                    Some(code) => fail(&door, &row.id, code, at)?,
-                    None => set_state(&door, &row.id, LockedState::Planned, at)?,
+                    _ if freed > 0 => set_state(&door, &row.id, LockedState::Ready, when.wall)?,
+                    Some(code) => fail(&door, &row.id, code, when)?,
+                    None => set_state(&door, &row.id, LockedState::Planned, when.wall)?,
                 }
             }
             Ok(rows)
@@ -363,10 +367,10 @@ impl Store {
         batch: &str,
         why: &'static str,
     ) -> Result<(), StoreError> {
-        let (tenant, name, at) = (tenant.clone(), batch.to_owned(), self.wall());
+        let (tenant, name, when) = (tenant.clone(), batch.to_owned(), self.when());
         let failing = self.write(move |tx| {
             let door = Door::for_tenant(tx, &tenant);
-            fail_batch(&door, (&name, LockedState::Planned), why, at)
+            fail_batch(&door, (&name, LockedState::Planned), why, when)
         });
         report_failed(batch, failing.await?, why);
         Ok(())
@@ -389,20 +393,19 @@ pub(super) fn fail_batch(
     door: &Door<'_>,
     (batch, state): (&str, LockedState),
     code: &str,
-    at: UnixSeconds,
+    when: When,
 ) -> Result<usize, StoreError> {
     let locked = rows(door, &format!("batch = $2 AND state = '{}'", state.as_str()), batch)?;
     for row in &locked {
-        fail(door, &row.id, code, at)?;
+        fail(door, &row.id, code, when)?;
     }
-    let waiting = ["minting", "awaiting_payment"];
     let found = door.query(
         "SELECT id FROM vouchers WHERE tenant = $1 AND batch = $2 AND state IN ('minting', 'awaiting_payment')
          AND NOT EXISTS (SELECT 1 FROM locked WHERE locked.tenant = $1 AND locked.id = vouchers.id)",
         &[batch.into()],
     )?;
     for row in &found {
-        note_voucher(door, row.text(0)?, &waiting, "failed", Some(code), at)?;
+        fail_voucher(door, row.text(0)?, code, when)?;
     }
     Ok(locked.len().saturating_add(found.len()))
 }
@@ -437,19 +440,27 @@ pub(super) fn add_locked_proofs(door: &Door<'_>, proofs: &[LockedProof]) -> Resu
 /// The ecash is there: so is its voucher. One that was given up meanwhile is not, and its ecash goes back.
 pub(super) fn become_ready(door: &Door<'_>, id: &str, at: UnixSeconds) -> Result<(), StoreError> {
     set_state(door, id, LockedState::Ready, at)?;
-    let is_ready = note_voucher(door, id, &["minting", "awaiting_payment", "queued"], "ready", None, at)?;
+    let is_ready = note_voucher(door, id, &WANTED, "ready", None, at)?;
     if !is_ready && voucher_state(door, id)?.is_some_and(|state| state != "ready") {
         set_state(door, id, LockedState::Taken, at)?;
     }
     Ok(())
 }
 
-pub(super) fn fail(door: &Door<'_>, id: &str, code: &str, at: UnixSeconds) -> Result<(), StoreError> {
+fn fail(door: &Door<'_>, id: &str, code: &str, when: When) -> Result<(), StoreError> {
     door.execute(
         "UPDATE locked SET state = 'failed', op = 0, error_code = $3, changed_at = $4 WHERE tenant = $1 AND id = $2",
-        &[id.into(), code.into(), at.into()],
+        &[id.into(), code.into(), when.wall.into()],
     )?;
-    note_voucher(door, id, &["minting", "awaiting_payment", "queued"], "failed", Some(code), at).map(drop)
+    fail_voucher(door, id, code, when)
+}
+
+/// A voucher that was to be had never will be: what it has taken of its maker's limits is given back.
+fn fail_voucher(door: &Door<'_>, id: &str, code: &str, when: When) -> Result<(), StoreError> {
+    match note_voucher(door, id, &WANTED, "failed", Some(code), when.wall)? {
+        true => unreserve_voucher(door, id, when),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn set_state(

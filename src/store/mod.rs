@@ -51,6 +51,7 @@ mod proofs;
 mod reference;
 mod relay;
 mod requests;
+mod reservations;
 #[cfg(feature = "vault")]
 mod seal;
 mod session_rows;
@@ -112,6 +113,7 @@ pub use proofs::{Balance, NewProofs, ProofKey, ProofRow, PurseName};
 pub use reference::Reference;
 pub use relay::{RelayPlace, RelayedEvent};
 pub use requests::{NewRequest, Owner, RequestId, RequestRow, TokenForm};
+pub use reservations::{give_back_reserved, window_start, EVERYBODY, LIMIT_WINDOWS};
 pub use session_rows::SessionRow;
 pub use taken::{forget_backing, take_backing, LockedTaking, Loss, OfflineLimits};
 pub use taps::{

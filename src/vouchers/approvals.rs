@@ -172,7 +172,7 @@ pub fn vote(
         };
     }
     if approval.expires_at <= now {
-        return refused(410, "approval_expired", "it was not decided in time");
+        return Ok(Err(expired()));
     }
     door.execute(
         "INSERT INTO approval_votes (tenant, approval, voter, vote, at) VALUES ($1, $2, $3, $4, $5)
@@ -193,6 +193,17 @@ pub fn vote(
     let job = id.to_string();
     add_voucher_job(door, (&job, DECISION), (&job, ""), "", UnixSeconds(now))?;
     find(door, id)?.map(Ok).ok_or(StoreError::Gone)
+}
+
+/// What is said of a request that was not decided in time.
+pub fn expired() -> VoucherRefusal {
+    VoucherRefusal::new(410, "approval_expired", "it was not decided in time")
+}
+
+/// Whether nobody can decide it any more, and nobody has.
+pub fn is_late(door: &Door, id: Uuid, now: u64) -> Result<bool, StoreError> {
+    let known = find(door, id)?;
+    Ok(known.is_none_or(|known| known.state == "pending" && known.expires_at <= now))
 }
 
 /// Whether a decision is still to be carried out to its end.

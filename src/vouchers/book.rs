@@ -1,15 +1,15 @@
 //! The book of vouchers: the store as a tenant has it, with the key of the codes.
 
 use super::approvals::{self, Approval};
-use super::idempotency::{end_key, WorkRequest};
+use super::idempotency::{KeyPlace, WorkRequest};
 use super::limits::{self, OverLimit};
-use super::minting::{sealed, waits};
+use super::minting::{keep_answer, waits};
 use super::rows::{self, NewBatch, NewTicket, VoucherRow};
-use super::{BatchId, CodeKey, VoucherCode, VoucherState};
+use super::{CodeKey, VoucherCode};
 use crate::config::{Config, Tenant};
 use crate::hex;
 use crate::json::json;
-use crate::store::{forget_backing, Door, Store, StoreError, TenantStore};
+use crate::store::{forget_backing, give_back_reserved, Door, Store, StoreError, TenantStore};
 use crate::units::{Millis, UnixSeconds};
 use crate::uuid::Uuid;
 use sha2::{Digest, Sha256};
@@ -128,27 +128,10 @@ impl VoucherBook {
                 mark.map_or(Ok(()), |mark| mark.begin(door, now.0))?;
                 return Ok(Ok(Added::New));
             }
-            limits::give_back(door, who, sats, reserved)?;
+            give_back_reserved(door, who, sats, reserved)?;
             Ok(Err(NotAdded::Full))
         });
         adding.await
-    }
-
-    /// Gives back what the vouchers of an order have taken of a limit that have failed; once, however often it is asked.
-    pub async fn give_back(&self, tenant: &Tenant, batch: BatchId, who: String) -> Result<(), StoreError> {
-        let (now, wall) = (self.store.now(), self.store.wall());
-        let giving = self.of(tenant).write(move |door| {
-            let returned = door.execute(
-                "UPDATE voucher_batches SET state = 'returned' WHERE tenant = $1 AND id = $2 AND state != 'returned'",
-                &[batch.into()],
-            )?;
-            let rows = rows::of_batch(door, batch)?;
-            let (Some(first), 1) = (rows.first(), returned) else { return Ok(()) };
-            let failed = rows.iter().filter(|row| row.state == VoucherState::Failed);
-            let sats = failed.fold(0u64, |sum, row| sum.saturating_add(row.face.0));
-            limits::give_back(door, &who, sats, limits::reserved_at(now, wall, first.created_at))
-        });
-        giving.await
     }
 
     /// The voucher of a code.
@@ -197,17 +180,17 @@ fn waits_for_others(
         return Ok(None);
     }
     let place = request.mark.as_ref().map(|mark| &mark.place);
-    let named = place.map(|place| {
-        json!({"principal": place.principal, "method": place.method, "path": place.path, "name": place.name})
-    });
-    let work = json!({"order": batch.id.to_string(), "request": request.text, "key": named}).to_string();
+    let named = place.map(KeyPlace::told);
+    let asked = (batch.id.to_string(), batch.request_id.as_str());
+    let work =
+        json!({"order": asked.0, "request": request.text, "request_id": asked.1, "key": named}).to_string();
     let hash = hex::encode(&Sha256::digest(&request.text));
     let id = Uuid::random().ok_or(StoreError::NoRandomness)?;
     let asked = approvals::ask(door, id, (VOUCHERS, who), (&hash, &work), asks.required, now.0)?;
     let Some(approval) = asked else { return Ok(Some(NotAdded::Crowded)) };
     if let Some(mark) = &request.mark {
         mark.begin(door, now.0)?;
-        end_key(door, &mark.place, &sealed(key, &waits(&approval))?)?;
+        keep_answer(door, key, &mark.place, &waits(&approval))?;
     }
     Ok(Some(NotAdded::Waits(approval)))
 }

@@ -3,8 +3,10 @@
 //!
 //! Refused: a key without a form, and one that came with another body. A refused request does not use its key up.
 
+use crate::json::json;
 use crate::store::{Datum, Door, StoreError, TenantStore};
 use crate::uuid::Uuid;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -65,6 +67,8 @@ pub struct KeyMark {
 pub struct WorkRequest {
     /// As it was sent.
     pub text: String,
+    /// The id of the first one, where this goes on with it.
+    pub request_id: Option<String>,
     /// What the work is named by, if it may come again.
     pub work: Option<Uuid>,
     pub mark: Option<KeyMark>,
@@ -132,6 +136,13 @@ impl RunningKeys {
             (_, _) => {}
         }
         Ok(running.map_or(KeyTurn::Running, KeyTurn::Go))
+    }
+}
+
+impl KeyPlace {
+    /// As work that waits has it.
+    pub fn told(&self) -> Value {
+        json!({"principal": self.principal, "method": self.method, "path": self.path, "name": self.name})
     }
 }
 

@@ -1,14 +1,9 @@
 //! How much may be made: per request, hour and day, of one operator and of all together. What is made is reserved in the
-//! commit with which it begins; what is certain not to come of it is given back.
+//! commit with which it begins; what is certain not to come of it is given back by the store.
 
 use crate::config::{Config, LimitConfig};
-use crate::store::{Door, StoreError};
-use crate::units::{Millis, UnixSeconds};
-
-/// The windows that are counted, and their length (seconds).
-const WINDOWS: [(&str, u64); 2] = [("hour", 3600), ("day", 86_400)];
-/// In the place of an operator: everybody together.
-pub const EVERYBODY: &str = "";
+use crate::store::{window_start, Door, StoreError, EVERYBODY, LIMIT_WINDOWS};
+use crate::units::Millis;
 
 /// What is over: `tx`, `hour` or `day`, and whose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +56,7 @@ pub fn configured(limit: &LimitConfig, window: &str) -> Option<u64> {
 
 /// What was made in the window that runs now.
 pub fn spent(door: &Door, who: &str, window: &str, now: Millis) -> Result<u64, StoreError> {
-    let starts = start_of(window, now);
+    let starts = window_start(window, now);
     let found = door.query(
         "SELECT spent FROM spending WHERE tenant = $1 AND who = $2 AND span = $3 AND starts = $4",
         &[who.into(), window.into(), starts.into()],
@@ -83,7 +78,7 @@ pub fn over(
             Some(most) if sats > most => return Ok(is_over("tx", most)),
             _ => {}
         }
-        for (window, _) in WINDOWS {
+        for (window, _) in LIMIT_WINDOWS {
             let Some(most) = most(door, config, who, window)? else { continue };
             if spent(door, who, window, now)?.saturating_add(sats) > most {
                 return Ok(is_over(window, most));
@@ -109,12 +104,12 @@ pub fn reserve(
         }
     }
     for (who, _) in limits_of(config, who) {
-        for (window, length) in WINDOWS {
+        for (window, length) in LIMIT_WINDOWS {
             let most = match approved {
                 true => None,
                 false => most(door, config, who, window)?,
             };
-            let starts = start_of(window, now);
+            let starts = window_start(window, now);
             door.execute(
                 "DELETE FROM spending WHERE tenant = $1 AND who = $2 AND span = $3 AND starts < $4",
                 &[who.into(), window.into(), starts.saturating_sub(length).into()],
@@ -143,26 +138,6 @@ pub fn reserve(
     Ok(None)
 }
 
-/// The service time at which that was reserved which was made at `made`: an hour that is over gets nothing back, and the one
-/// that runs has not counted it.
-pub fn reserved_at(now: Millis, wall: UnixSeconds, made: UnixSeconds) -> Millis {
-    Millis(now.0.saturating_sub(wall.0.saturating_sub(made.0).saturating_mul(1000)))
-}
-
-/// Gives back what has certainly not become of a reservation.
-pub fn give_back(door: &Door, who: &str, sats: u64, reserved: Millis) -> Result<(), StoreError> {
-    for who in [who, EVERYBODY] {
-        for (window, _) in WINDOWS {
-            door.execute(
-                "UPDATE spending SET spent = CASE WHEN spent > $5 THEN spent - $5 ELSE 0 END
-                 WHERE tenant = $1 AND who = $2 AND span = $3 AND starts = $4",
-                &[who.into(), window.into(), start_of(window, reserved).into(), sats.into()],
-            )?;
-        }
-    }
-    Ok(())
-}
-
 /// Raises a limit, until the configuration says more.
 pub fn raise(door: &Door, who: &str, window: &str, most: u64, at: u64) -> Result<(), StoreError> {
     door.execute(
@@ -171,10 +146,4 @@ pub fn raise(door: &Door, who: &str, window: &str, most: u64, at: u64) -> Result
         &[who.into(), window.into(), most.into(), at.into()],
     )?;
     Ok(())
-}
-
-fn start_of(window: &str, now: Millis) -> u64 {
-    let length = WINDOWS.iter().find(|(name, _)| *name == window).map_or(1, |(_, length)| *length);
-    let seconds = now.0 / 1000;
-    seconds.saturating_sub(seconds % length)
 }

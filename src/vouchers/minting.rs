@@ -116,10 +116,7 @@ enum Begun {
 struct MadeOrder {
     own: Vec<TicketId>,
     faults: Vec<(TicketId, TicketFault)>,
-    /// Those whose reservation is this run's, to be given back for what fails.
-    reserved: Vec<TicketId>,
     now: UnixSeconds,
-    service: Millis,
     began: Instant,
 }
 
@@ -156,21 +153,29 @@ impl MintDesk {
         match self.running.turn(rows, place, body).await? {
             KeyTurn::Replay(KeptAnswer { status, body }) => {
                 let body = self.book.key().await?.unseal_text("answer", &body)?;
-                Ok(KeyTurn::Replay(KeptAnswer { status, body }))
+                let kept = KeptAnswer { status, body };
+                let is_late = match waits_for(&kept) {
+                    Some(id) => {
+                        let now = rows.store().wall().0;
+                        rows.read(move |door| approvals::is_late(door, id, now)).await?
+                    }
+                    None => false,
+                };
+                Ok(KeyTurn::Replay(if is_late { expired() } else { kept }))
             }
             turn => Ok(turn),
         }
     }
 
-    /// Keeps the answer of a key, sealed: it may hold codes.
+    /// See [`keep_answer`].
     pub async fn keep(
         &self,
         rows: &TenantStore,
         place: KeyPlace,
         answer: &KeptAnswer,
     ) -> Result<(), StoreError> {
-        let kept = sealed(&*self.book.key().await?, answer)?;
-        rows.write(move |door| end_key(door, &place, &kept)).await
+        let (key, answer) = (self.book.key().await?, answer.clone());
+        rows.write(move |door| keep_answer(door, &key, &place, &answer)).await
     }
 
     /// Carries an order out, or goes on with it.
@@ -223,7 +228,7 @@ impl MintDesk {
             }
             let answer = match (&begun, &terms.place) {
                 (Begun::Waits(approval), Some(place)) => {
-                    end_key(door, place, &sealed(&own_key, &waits(approval))?)?;
+                    keep_answer(door, &own_key, place, &waits(approval))?;
                     None
                 }
                 (Begun::Made(made), _) if is_answered_first(&order, terms) => {
@@ -267,12 +272,6 @@ impl MintDesk {
     ) -> Result<KeptAnswer, VoucherRefusal> {
         let funded = self.fund(&order, &terms, &made.own).await?;
         let answer = self.book.of(&terms.tenant).write(move |door| {
-            let rows = rows::of_batch(door, order.id)?;
-            let failed = failed_of(&rows, &made.reserved);
-            if let (Some(first), true) = (rows.first(), failed > 0) {
-                let when = limits::reserved_at(made.service, made.now, first.created_at);
-                limits::give_back(door, &order.principal, failed, when)?;
-            }
             let answer = match &funded {
                 Funded::AwaitsPayment(answer) => answer.clone(),
                 Funded::Backed(backed) => {
@@ -384,7 +383,7 @@ fn answered(
     now: UnixSeconds,
 ) -> Result<(), StoreError> {
     if let Some(place) = &terms.place {
-        end_key(door, place, &sealed(key, answer)?)?;
+        keep_answer(door, key, place, answer)?;
     }
     if let Some(notice) = &terms.notice {
         notice.keep(door, order.id, &answer.body, now)?;
@@ -417,19 +416,36 @@ fn unsettled(error: &BackError) -> VoucherRefusal {
     VoucherRefusal::new(503, error.code(), message).after(Millis::from_secs(10))
 }
 
-/// What those of these tickets are worth (sat) that have failed.
-fn failed_of(rows: &[VoucherRow], tickets: &[TicketId]) -> u64 {
-    let failed = rows.iter().filter(|row| row.state == VoucherState::Failed && tickets.contains(&row.id));
-    failed.fold(0, |sum: u64, row| sum.saturating_add(row.face.0))
-}
-
-pub(super) fn sealed(key: &CodeKey, answer: &KeptAnswer) -> Result<KeptAnswer, StoreError> {
-    Ok(KeptAnswer { status: answer.status, body: key.seal_text("answer", &answer.body)? })
+/// Keeps the answer of a key, sealed: it may hold codes.
+pub fn keep_answer(
+    door: &Door,
+    key: &CodeKey,
+    place: &KeyPlace,
+    answer: &KeptAnswer,
+) -> Result<(), StoreError> {
+    let body = key.seal_text("answer", &answer.body)?;
+    end_key(door, place, &KeptAnswer { status: answer.status, body })
 }
 
 fn answer_of(order: &Order, terms: &OrderTerms, outcome: &OrderOutcome, now: UnixSeconds) -> KeptAnswer {
     let status = if terms.is_queued { 202 } else { 200 };
     KeptAnswer { status, body: format!("{}\n", (terms.shape)(order, outcome, now)) }
+}
+
+/// What a kept answer waits for, if it waits for others.
+fn waits_for(kept: &KeptAnswer) -> Option<Uuid> {
+    if kept.status != 202 {
+        return None;
+    }
+    let body: Value = crate::json::read(kept.body.as_bytes())?;
+    body["approvalId"].as_str()?.parse().ok()
+}
+
+/// 410, to somebody whose request others have not decided in time.
+fn expired() -> KeptAnswer {
+    let refusal = approvals::expired();
+    let error = json!({"code": refusal.code, "message": refusal.message, "request_id": Value::Null});
+    KeptAnswer { status: refusal.status, body: format!("{}\n", json!({"error": error})) }
 }
 
 /// 202, to somebody whose request waits for others.
@@ -479,10 +495,8 @@ fn begin(
     if terms.approval.is_some() && !own.is_empty() {
         faults.extend(new.drain(..).map(|item: &OrderItem| (item.id, fault("max_supply_reached", false))));
     }
-    // What was reserved with a key is given back once, with the answer that is kept; without one only what is new is.
-    let mut reserved = if terms.place.is_some() { own.clone() } else { Vec::new() };
     if new.is_empty() {
-        return Ok(Begun::Made(MadeOrder { own, faults, reserved, now, service, began }));
+        return Ok(Begun::Made(MadeOrder { own, faults, now, began }));
     }
     let sats = new.iter().fold(0u64, |sum, item| sum.saturating_add(item.face.0));
     match terms.approval {
@@ -513,16 +527,14 @@ fn begin(
     }
     write_down(door, (order, terms), key, &new, now)?;
     own.extend(new.iter().map(|item| item.id));
-    reserved.extend(new.iter().map(|item| item.id));
-    Ok(Begun::Made(MadeOrder { own, faults, reserved, now, service, began }))
+    Ok(Begun::Made(MadeOrder { own, faults, now, began }))
 }
 
 /// What others have to agree to, so that it can be carried out then.
 fn order_text(order: &Order, terms: &OrderTerms) -> String {
-    let place = terms.place.as_ref().map(|place| {
-        json!({"principal": place.principal, "method": place.method, "path": place.path, "name": place.name})
-    });
-    json!({"order": order.id.to_string(), "request": order.request, "key": place}).to_string()
+    let place = terms.place.as_ref().map(KeyPlace::told);
+    json!({"order": order.id.to_string(), "request": order.request, "request_id": order.request_id, "key": place})
+        .to_string()
 }
 
 /// Whether there may be one more of the product. `made`: what this order has of each already.
@@ -573,6 +585,7 @@ fn write_down(
             state,
             note: order.note.clone(),
             created_by: order.principal.clone(),
+            request_id: order.request_id.clone(),
             expires_at: item.expires_at,
         };
         if position == 0 {

@@ -30,7 +30,8 @@ pub use idempotency::{
 };
 pub use keys::CodeKey;
 pub use minting::{
-    waits, MadeTicket, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketFault, TicketResult,
+    keep_answer, waits, MadeTicket, MintDesk, Order, OrderItem, OrderOutcome, OrderTerms, Shape, TicketFault,
+    TicketResult,
 };
 pub use notify::{may_be_told, Notices};
 pub use paid::PaidNotice;

@@ -2,8 +2,8 @@
 //! go on at once; what a crash has cut short goes on under its request's key, ticket by ticket.
 
 use super::counts::{self, Wanted};
-use super::idempotency::{end_key, KeyMark};
-use super::minting::sealed;
+use super::idempotency::KeyMark;
+use super::minting::keep_answer;
 use super::{CodeKey, KeptAnswer, VoucherRow, VoucherState};
 use crate::ecash::wallet::Compared;
 use crate::json::json;
@@ -167,7 +167,7 @@ pub fn keep_report(
     )?;
     let Some(mark) = mark else { return Ok(()) };
     mark.begin(door, now.0)?;
-    end_key(door, &mark.place, &sealed(key, answer)?)
+    keep_answer(door, key, &mark.place, answer)
 }
 
 /// Begins a repair, or goes on with it: what of it is done. `None`: there is no such report of this venue.
@@ -222,7 +222,7 @@ pub fn end_repair(
     (key, answer): (&CodeKey, &KeptAnswer),
 ) -> Result<(), StoreError> {
     door.execute("DELETE FROM reconcile_steps WHERE tenant = $1 AND work = $2", &[mark.work.into()])?;
-    end_key(door, &mark.place, &sealed(key, answer)?)
+    keep_answer(door, key, &mark.place, answer)
 }
 
 /// The answer of a repair.

@@ -32,6 +32,8 @@ pub struct NewBatch {
     pub state: VoucherState,
     pub note: String,
     pub created_by: String,
+    /// Of the request that has ordered it, or empty.
+    pub request_id: String,
     pub expires_at: UnixSeconds,
 }
 
@@ -133,8 +135,8 @@ pub fn insert_batch(door: &Door, batch: &NewBatch, size: u64, now: UnixSeconds) 
     }
     door.execute(
         "INSERT INTO voucher_batches (tenant, id, venue, product, funding, state, size, face_sat, note, created_by,
-                                      created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                                      created_at, expires_at, request_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         &[
             batch.id.into(),
             batch.venue.as_str().into(),
@@ -147,6 +149,7 @@ pub fn insert_batch(door: &Door, batch: &NewBatch, size: u64, now: UnixSeconds) 
             batch.created_by.as_str().into(),
             now.into(),
             batch.expires_at.into(),
+            batch.request_id.as_str().into(),
         ],
     )?;
     Ok(true)
@@ -272,21 +275,24 @@ pub fn redeem(door: &Door, row: &VoucherRow, by: &str, cause: Cause) -> Result<b
     Ok(used == 1)
 }
 
-/// What became of a voucher, oldest first; that it was made is the first step.
+/// What became of a voucher, oldest first; that it was ordered is the first step.
 pub fn history(door: &Door, row: &VoucherRow) -> Result<Vec<VoucherStep>, StoreError> {
-    let made = VoucherStep {
-        at: row.created_at,
-        was: String::new(),
-        became: "created".to_owned(),
-        reason: String::new(),
-        who: row.created_by.clone(),
-        request_id: String::new(),
-    };
     let steps = door.query(
         "SELECT at, was, became, reason, who, request_id FROM voucher_history WHERE tenant = $1 AND voucher = $2
          ORDER BY seq",
         &[row.id.into()],
     )?;
+    let began = steps.first().map_or(Ok(row.state.as_str()), |step| step.text(1))?.to_owned();
+    let orders = door
+        .query("SELECT request_id FROM voucher_batches WHERE tenant = $1 AND id = $2", &[row.batch.into()])?;
+    let made = VoucherStep {
+        at: row.created_at,
+        was: String::new(),
+        became: began,
+        reason: String::new(),
+        who: row.created_by.clone(),
+        request_id: orders.first().map_or(Ok(""), |order| order.text(0))?.to_owned(),
+    };
     let steps = steps.iter().map(|step| {
         Ok(VoucherStep {
             at: UnixSeconds(step.count(0)?),

@@ -1,13 +1,13 @@
 //! Work that goes on by itself, and what is forgotten of orders, on a real store.
 
 use super::jobs::{self, VoucherJob};
-use super::limits::{self, EVERYBODY};
+use super::limits;
 use super::rows::{self, NewBatch, NewTicket};
 use super::{BatchId, Funding, TicketId, VoucherBook, VoucherCode, VoucherState};
 use crate::clock::Clock;
 use crate::config::{Config, Tenant};
 use crate::folder::fresh_folder;
-use crate::store::{add_voucher_job, CodeWorth, Datum, Store, TenantStore};
+use crate::store::{add_voucher_job, CodeWorth, Datum, Store, TenantStore, EVERYBODY};
 use crate::units::{Millis, Sats, UnixSeconds};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -103,9 +103,10 @@ async fn what_a_failed_order_has_reserved_comes_back_once_and_to_no_later_hour()
             worth: CodeWorth::Sats(10),
             face: Sats(10),
             funding: Funding::Treasury,
-            state: VoucherState::Failed,
+            state: VoucherState::Minting,
             note: String::new(),
             created_by: "anna".to_owned(),
+            request_id: String::new(),
             expires_at: UnixSeconds(NOW + 999),
         };
         let (label, notify) = Default::default();
@@ -122,13 +123,13 @@ async fn what_a_failed_order_has_reserved_comes_back_once_and_to_no_later_hour()
     };
     let (first, _) = (make().await, make().await);
     for _ in 0..2 {
-        book.give_back(&tenant, first, "anna".to_owned()).await.unwrap();
+        store.drop_planned(&tenant, &first.to_string(), "mint_refused").await.unwrap();
         assert_eq!(spent("hour").await, 10, "what the other order has reserved stays");
     }
     let second = make().await;
     clock.advance(Millis::from_secs(3600));
     make().await;
-    book.give_back(&tenant, second, "anna".to_owned()).await.unwrap();
+    store.drop_planned(&tenant, &second.to_string(), "mint_refused").await.unwrap();
     assert_eq!((spent("hour").await, spent("day").await), (10, 20));
 }
 

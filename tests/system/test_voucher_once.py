@@ -8,6 +8,8 @@ import time
 import pytest
 
 from lab.daemon import Mint
+from lab.fake_clock import FakeClock, needs_faketime
+from lab.internet import AWAY
 from lab.office import Office, error, new_id, ticket
 from lab.place import wait_for
 from lab.treasury import Treasury
@@ -58,16 +60,19 @@ def test_parallel_orders_with_one_key_make_one_batch(office):
 
 
 def test_a_revocation_is_carried_out_once_for_a_key(office):
-    one, other = office.ask("POST", VOUCHERS, {"n": 2, "time": "1h"}).json()["vouchers"]
+    order = office.ask("POST", VOUCHERS, {"n": 2, "time": "1h"}, **{"X-Request-Id": "ordered-1"})
+    one, other = order.json()["vouchers"]
     key, path = new_id(), f"{VOUCHERS}/{one['id']}/revoke"
-    first = office.ask("POST", path, None, key)
+    first = office.ask("POST", path, None, key, **{"X-Request-Id": "revoked-1"})
     assert (first.status, first.json()) == (200, {"id": one["id"], "state": "revoked"})
     office.daemon.kill()
     office.daemon.start()
     again = office.ask("POST", path, None, key)
     assert again.body == first.body and again.headers["idempotent-replayed"] == "true"
     steps = office.ask("GET", f"{VOUCHERS}/{one['id']}/history").json()["history"]
-    assert [step["to"] for step in steps] == ["created", "revoked"]
+    assert [(step["from"], step["to"], step["request_id"]) for step in steps] == [
+        (None, "ready", "ordered-1"), ("ready", "revoked", "revoked-1"),
+    ]
     # A key is of its path.
     assert office.ask("POST", f"{VOUCHERS}/{other['id']}/revoke", None, key).json()["id"] == other["id"]
     assert error(office.ask("POST", f"{VOUCHERS}/{new_id()}/revoke", None, key)) == (404, "voucher_unknown")
@@ -155,6 +160,45 @@ def test_limits_that_others_have_agreed_to_raise_are_raised_with_a_row_of_the_on
         ("w2", "manager", "approve", "ok"),
         ("token", "owner", "limits", "ok"),
     ]
+
+
+def test_limits_are_asked_for_once_under_a_key_and_answered_as_they_are_decided(shared):
+    owner, key, limits = signed_in(shared, 3), new_id(), {"day": 300}
+    first = owner.ask("PUT", "/admin/limits", limits, key)
+    assert first.status == 202, first
+    again = owner.ask("PUT", "/admin/limits", limits, key)
+    assert again.body == first.body and again.headers["idempotent-replayed"] == "true"
+    assert error(owner.ask("PUT", "/admin/limits", {"day": 301}, key)) == (422, "idempotency_key_reused")
+    assert error(owner.ask("PUT", "/admin/limits", limits, "short")) == (400, "idempotency_key_invalid")
+    assert shared.ask("GET", "/admin/dashboard").json()["pendingApprovals"] == 1
+    waits = first.json()
+    path, vote = f"/admin/approvals/{waits['approvalId']}/approve", {"requestHash": waits["requestHash"]}
+    for number in (1, 2):
+        last = signed_in(shared, number).ask("POST", path, vote, new_id())
+    assert (last.status, last.json()["status"]) == (200, "executed")
+    final = owner.ask("PUT", "/admin/limits", limits, key)
+    assert (final.status, final.json()) == (200, last.json())
+
+
+@needs_faketime
+def test_what_nobody_has_decided_in_time_is_over_for_all_who_ask(lab, make_daemon):
+    clock, roles = FakeClock(lab), voters(["manager", "manager", "manager"])
+    daemon = make_daemon(AWAY, start=False, sections={**roles, "approval": {"above": 50, "required": 2}})
+    daemon.start(env=clock.env)
+    office, key, one = Office(lab, daemon), new_id(), ticket(60)
+    first = office.batch(one, key=key)
+    assert first.status == 202 and office.batch(one, key=key).body == first.body
+    waits = first.json()
+    clock.later(2 * 3600 + 60)
+    wait_for(lambda: office.batch(one, key=key).status != 202, 20, "it is over")
+    late = office.batch(one, key=key)
+    assert error(late) == (410, "approval_expired") and late.headers["idempotent-replayed"] == "true"
+    assert error(office.batch(ticket(61), key=key)) == (422, "idempotency_key_reused")
+    vote = {"requestHash": waits["requestHash"]}
+    for way in ("approve", "reject"):
+        voted = signed_in(office, 1).ask("POST", f"/admin/approvals/{waits['approvalId']}/{way}", vote, new_id())
+        assert error(voted) == (410, "approval_expired")
+    assert office.batch(one).status == 202, "another request may be decided"
 
 
 def test_an_initiator_has_no_vote_and_a_rejection_is_final(shared):

@@ -14,19 +14,23 @@ use super::orders::{batch_order, tickets_order};
 use super::shapes::{batch_shape, tickets_shape};
 use crate::commands::{make_agreed, Operator, BEGUN};
 use crate::config::{Config, Role, Tenant};
+use crate::hex;
 use crate::json::json;
 use crate::shop::Shop;
-use crate::store::{with_change, Door, NewAuditRow};
+use crate::store::{with_change, Door, NewAuditRow, EVERYBODY};
 use crate::task;
 use crate::units::{Millis, ALL_SATS};
 use crate::uuid::Uuid;
 use crate::vouchers::approvals::{self, Approval};
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
 use crate::vouchers::jobs;
-use crate::vouchers::limits::{self, EVERYBODY};
-use crate::vouchers::{waits, KeyPlace, OrderTerms, Shape, VoucherRefusal, WorkRequest, VOUCHERS};
+use crate::vouchers::limits;
+use crate::vouchers::{
+    keep_answer, waits, KeptAnswer, KeyPlace, Order, OrderTerms, RunningRequest, Shape, VoucherRefusal,
+    WorkRequest, VOUCHERS,
+};
 use serde_json::Value;
-use sha2::Digest;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 const LIMITS: &[Field] = &[
@@ -52,12 +56,26 @@ async fn raise(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
     let operator = signed_in(&mut sent)?;
     let (shop, config) = (shop(edge)?.clone(), edge.site.config());
     let tenant = tenant_of(&config, &operator, sent.query())?;
+    let key = keyed::key(sent.headers(), false)?;
+    let place = key.map(|name| place(&operator.name, &sent, name));
     let text = keyed::text(sent).await?;
-    let body = input::body(&text, LIMITS)?;
+    let desk = shop.minting.clone();
+    let (owner, sent_text) = (tenant.clone(), text.clone());
+    let work: KeyedWork = Box::new(move |running| {
+        Box::pin(async move {
+            let required = votes_for(&config, &sent_text)?;
+            ask_for_limits(&shop, &owner, (&operator, sent_text), required, running).await
+        })
+    });
+    keyed::once(&desk, &tenant, place, &text, work).await
+}
+
+/// How many have to agree to the limits of a request.
+fn votes_for(config: &Config, text: &str) -> Result<u64, VoucherRefusal> {
+    let body = input::body(text, LIMITS)?;
     if WINDOWS.iter().all(|window| body[*window].is_null()) {
         return Err(VoucherRefusal::field("tx", "is missing, or hour, or day"));
     }
-    let who = body["operator"].as_str().unwrap_or(EVERYBODY).to_owned();
     let named = body["operator"].as_str();
     let limit = config.limits.iter().find(|limit| limit.operator.as_deref() == named);
     let limit =
@@ -67,27 +85,47 @@ async fn raise(edge: &Arc<Edge>, mut sent: Sent) -> Result<Answer, VoucherRefusa
             return Err(VoucherRefusal::field(window, "is not limited there"));
         }
     }
-    let required = config.approval.as_ref().map(|asks| asks.required).ok_or_else(|| {
+    config.approval.as_ref().map(|asks| asks.required).ok_or_else(|| {
         VoucherRefusal::new(
             403,
             "approval_not_configured",
             "others have to agree: add a section config approval",
         )
-    })?;
-    let (now, hash) = (shop.store.wall().0, crate::hex::encode(&sha2::Sha256::digest(&text)));
-    let (name, work) = (operator.name.clone(), json!({"request": text, "who": who}).to_string());
-    let rows = shop.minting.book.of(&tenant);
+    })
+}
+
+/// Lets others decide on limits that are to be raised.
+async fn ask_for_limits(
+    shop: &Shop,
+    tenant: &Tenant,
+    (operator, text): (&Operator, String),
+    required: u64,
+    running: Option<RunningRequest>,
+) -> Result<KeptAnswer, VoucherRefusal> {
+    let (now, hash) = (shop.store.wall().0, hex::encode(&Sha256::digest(&text)));
+    let mark = running.as_ref().map(RunningRequest::mark);
+    let place = mark.as_ref().map(|mark| mark.place.told());
+    let (name, work) = (operator.name.clone(), json!({"request": text, "key": place}).to_string());
+    let (rows, key) = (shop.minting.book.of(tenant), shop.minting.book.key().await?);
     let id = new_id()?;
     let asking = Box::pin(async {
-        let ask =
-            move |door: &Door| approvals::ask(door, id, (LIMITS_KIND, &name), (&hash, &work), required, now);
+        let ask = move |door: &Door| {
+            let who = (LIMITS_KIND, name.as_str());
+            let Some(asked) = approvals::ask(door, id, who, (&hash, &work), required, now)? else {
+                return Ok(None);
+            };
+            let answer = waits(&asked);
+            if let Some(mark) = &mark {
+                mark.begin(door, now)?;
+                keep_answer(door, &key, &mark.place, &answer)?;
+            }
+            Ok(Some(answer))
+        };
         rows.write(ask).await
     });
-    let noted = audit_row(&operator, LIMITS_KIND, &id.to_string(), "pending_approval");
+    let noted = audit_row(operator, LIMITS_KIND, &id.to_string(), "pending_approval");
     let asked = with_change(noted, asking).await.0?;
-    let asked = asked
-        .ok_or_else(|| VoucherRefusal::new(429, "too_many_approvals", "too many requests wait already"))?;
-    Ok(keyed::kept_answer(waits(&asked)))
+    asked.ok_or_else(|| VoucherRefusal::new(429, "too_many_approvals", "too many requests wait already"))
 }
 
 /// `GET /admin/approvals`: what waits for others to agree.
@@ -159,15 +197,7 @@ async fn vote(edge: &Arc<Edge>, mut sent: Sent, approves: bool) -> Result<Answer
             voted?;
             drive((&shop, &config), &owner, (id, 0)).await?;
             let read = rows.read(move |door| approvals::find(door, id)).await?.ok_or_else(nowhere)?;
-            let answer = fresh(
-                200,
-                &json!({
-                    "approvalId": id.to_string(),
-                    "approvals": read.approvals,
-                    "required": read.required,
-                    "status": read.state,
-                }),
-            );
+            let answer = fresh(200, &told(&read));
             if let Some(running) = &running {
                 let (place, print, work) = (running.place.clone(), running.fingerprint.clone(), running.work);
                 let begun =
@@ -179,6 +209,16 @@ async fn vote(edge: &Arc<Edge>, mut sent: Sent, approves: bool) -> Result<Answer
         })
     });
     keyed::once(&desk, &tenant, place, &text, work).await
+}
+
+/// What is answered to a vote.
+fn told(approval: &Approval) -> Value {
+    json!({
+        "approvalId": approval.id.to_string(),
+        "approvals": approval.approvals,
+        "required": approval.required,
+        "status": approval.state,
+    })
 }
 
 /// Goes on with what was decided and not carried out to its end: nobody has to ask again.
@@ -261,6 +301,7 @@ async fn noted(
 struct Work {
     order: Value,
     text: String,
+    request_id: String,
     place: Option<KeyPlace>,
 }
 
@@ -276,7 +317,8 @@ impl Work {
             name: part("name"),
         });
         let text = work["request"].as_str().unwrap_or_default().to_owned();
-        Work { order: work["order"].take(), text, place }
+        let request_id = work["request_id"].as_str().unwrap_or_default().to_owned();
+        Work { order: work["order"].take(), text, request_id, place }
     }
 }
 
@@ -285,7 +327,7 @@ async fn decided(
     tenant: &Tenant,
     approval: &Approval,
 ) -> Result<(), VoucherRefusal> {
-    let Work { order, text, place } = Work::of(approval);
+    let Work { order, text, request_id, place } = Work::of(approval);
     let rows = shop.minting.book.of(tenant);
     if approval.state == "rejected" {
         let Some(place) = place else { return Ok(()) };
@@ -295,11 +337,17 @@ async fn decided(
         return Ok(());
     }
     if approval.kind == LIMITS_KIND {
-        return raised((shop, &rows), approval, &text).await;
+        return raised((shop, &rows), approval, (&text, place)).await;
     }
     let id = order.as_str().and_then(|id| id.parse().ok()).map_or_else(new_id, Ok)?;
     if approval.kind == VOUCHERS {
-        let request = WorkRequest { text, work: Some(id), mark: None, approval: Some(approval.id) };
+        let request = WorkRequest {
+            text,
+            request_id: Some(request_id),
+            work: Some(id),
+            mark: None,
+            approval: Some(approval.id),
+        };
         return agreed_vouchers((shop, config), tenant, (approval, request), place).await;
     }
     let principal = (approval.principal.as_str(), text.as_str());
@@ -316,7 +364,7 @@ async fn decided(
         place,
         notice: None,
     };
-    shop.minting.carry_out(order, terms, None).await.map(drop)
+    shop.minting.carry_out(Order { request_id, ..order }, terms, None).await.map(drop)
 }
 
 /// Makes what was ordered at the counter. What came of it is kept, if it was asked for under a key.
@@ -343,9 +391,11 @@ async fn agreed_vouchers(
 async fn raised(
     (shop, rows): (&Shop, &crate::store::TenantStore),
     approval: &Approval,
-    text: &str,
+    (text, place): (&str, Option<KeyPlace>),
 ) -> Result<(), VoucherRefusal> {
     let body = input::body(text, LIMITS)?;
+    let approval = Approval { state: "executed".to_owned(), ..approval.clone() };
+    let (answer, key) = (fresh(200, &told(&approval)), shop.minting.book.key().await?);
     let who = body["operator"].as_str().unwrap_or(EVERYBODY).to_owned();
     let (id, now) = (approval.id, shop.store.wall().0);
     let done = rows.write(move |door| {
@@ -357,7 +407,7 @@ async fn raised(
                 limits::raise(door, &who, window, most, now)?;
             }
         }
-        Ok(())
+        place.map_or(Ok(()), |place| keep_answer(door, &key, &place, &answer))
     });
     Ok(done.await?)
 }

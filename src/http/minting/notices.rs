@@ -13,6 +13,7 @@ use super::shapes::queued_shape;
 use crate::config::Config;
 use crate::hex;
 use crate::json::json;
+use crate::task;
 use crate::units::ALL_SATS;
 use crate::uuid::Uuid;
 use crate::vouchers::input::{self, needed, optional, Field, Kind};
@@ -94,7 +95,10 @@ async fn webhook(edge: &Arc<Edge>, at: &Entrance, sent: Sent) -> Result<Answer, 
         place: None,
         notice: Some(notice),
     };
-    let done = shop.minting.carry_out(order, terms, None).await?;
+    // A shop that goes away stops nothing.
+    let desk = shop.minting.clone();
+    let doing = task::start(async move { desk.carry_out(order, terms, None).await });
+    let done = doing.await.map_err(|_| VoucherRefusal::new(503, "stopping", "the daemon is stopping"))??;
     let done: Value = crate::json::read(done.body.as_bytes()).unwrap_or_default();
     let (job, invoice) = (&done["jobId"], &done["invoice"]);
     let job = if job.is_null() { &done["batchId"] } else { job };

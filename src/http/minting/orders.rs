@@ -187,7 +187,7 @@ fn order(
         funding: Funding::Promise,
         principal: principal.to_owned(),
         note: String::new(),
-        request_id: correlation::current().map(|id| id.to_string()).unwrap_or_default(),
+        request_id: correlation::current_text(),
         request_hash: hex::encode(&Sha256::digest(text)),
         request: text.to_owned(),
         items: Vec::new(),

@@ -42,6 +42,7 @@ pub(super) const SCHEMA: Schema = Schema {
         include_str!("0026_payouts.sql"),
         include_str!("0027_grpc.sql"),
         include_str!("0028_asked.sql"),
+        include_str!("0029_asked_by.sql"),
     ],
 };
 

@@ -185,6 +185,26 @@ async fn what_has_failed_takes_nothing_of_what_there_may_be_of_its_product() {
 }
 
 #[tokio::test]
+async fn what_has_failed_takes_nothing_of_the_limits_of_who_has_ordered_it() {
+    let (_scratch, store) = with_rows(AWAITED).await;
+    let spending = "UPDATE vouchers SET created_by = 'anna';
+                    INSERT INTO spending VALUES ('main', '', 'day', 0, 20), ('main', 'anna', 'hour', 0, 9),
+                        ('main', 'ben', 'hour', 0, 9), ('other', 'anna', 'hour', 0, 9);";
+    store.write(move |tx| Ok(tx.execute_batch(spending)?)).await.unwrap();
+    let spent = async || {
+        let all = "SELECT tenant || ' ' || who || ' ' || spent FROM spending ORDER BY tenant, who";
+        texts(&store, all).await
+    };
+    store.funding_begin(invoice("q1")).await.unwrap();
+    for _ in 0..2 {
+        store.funding_expired(&Tenant::main(), "b", "invoice_expired").await.unwrap();
+        assert_eq!(spent().await, ["main  12", "main anna 1", "main ben 9", "other anna 9"]);
+    }
+    assert!(store.funding_reopened(&Tenant::main(), "b").await.unwrap());
+    assert_eq!(spent().await, ["main  20", "main anna 9", "main ben 9", "other anna 9"]);
+}
+
+#[tokio::test]
 async fn the_ecash_of_a_mint_that_is_gone_hides_no_other() {
     let (_scratch, store) = with_rows(
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40)
