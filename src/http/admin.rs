@@ -45,11 +45,8 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
             if is_of_vouchers(sent.path()) {
                 return nothing_at(sent.path());
             }
-            let (code, message) = ("not_found", "there is nothing here, or it takes another method");
-            return match is_newer(sent.path()) {
-                true => ErrorBody { code, message, details: &[] }.answer(StatusCode::NOT_FOUND),
-                false => error(StatusCode::NOT_FOUND, code, message),
-            };
+            let message = "there is nothing here, or it takes another method";
+            return error(StatusCode::NOT_FOUND, "not_found", message);
         };
         if command.whose == Whose::Tenant && method == Method::POST {
             let done = asked_once(&edge, command, named, operator, sent).await;
@@ -80,12 +77,6 @@ fn done(command: &Command) -> StatusCode {
 pub fn is_of_vouchers(path: &str) -> bool {
     let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).take(2).collect();
     path == ["admin", "vouchers"]
-}
-
-/// Paths of cards, and those of other card servers, are older than the one body of errors.
-fn is_newer(path: &str) -> bool {
-    let mut path = path.split('/').filter(|part| !part.is_empty());
-    path.next() == Some("admin") && path.next() != Some("cards")
 }
 
 /// To a path of no command, or of one that takes another method.
