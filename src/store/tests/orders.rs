@@ -120,16 +120,20 @@ async fn an_order_goes_with_its_guest_to_another_device() {
 }
 
 #[tokio::test]
-async fn another_amount_waits_for_the_operator_whatever_is_said_later() {
+async fn another_amount_waits_for_the_operator_and_so_does_what_is_paid_later() {
     let (_scratch, _, store) = opened();
     pending(&store, "TG1").await;
     let row = store.hear_callback("token of TG1".to_owned(), heard("0", 7, "R1")).await.unwrap().unwrap();
     assert_eq!(row.state, OrderState::RefundDue);
-    store.hear_callback("token of TG1".to_owned(), heard("0", 20, "R2")).await.unwrap().unwrap();
-    assert!(matches!(store.settle_order("TG1".to_owned(), None, false).await.unwrap(), Settled::Nothing));
-    assert_eq!(books(&store).await, named(&[("mpesa_utility", 7), ("suspense", -7)]));
-    let suspense = store.suspense(10).await.unwrap();
-    assert_eq!((suspense.len(), suspense[0].receipt.as_str(), suspense[0].amount), (1, "R1", Kes(7)));
+    for said in [heard("0", 20, "R2"), heard("0", 7, "R1"), heard("0", 20, "R2"), heard("1032", 20, "R3")] {
+        store.hear_callback("token of TG1".to_owned(), said).await.unwrap().unwrap();
+        assert!(matches!(store.settle_order("TG1".to_owned(), None, false).await.unwrap(), Settled::Nothing));
+    }
+    assert_eq!(books(&store).await, named(&[("mpesa_utility", 27), ("suspense", -27)]));
+    let mut suspense: Vec<_> =
+        store.suspense(10).await.unwrap().into_iter().map(|row| (row.receipt, row.amount)).collect();
+    suspense.sort_by_key(|(receipt, _)| receipt.clone());
+    assert_eq!(suspense, [("R1".to_owned(), Kes(7)), ("R2".to_owned(), Kes(20))]);
 }
 
 #[tokio::test]

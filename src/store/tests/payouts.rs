@@ -126,7 +126,6 @@ async fn what_came_to_nothing_is_given_back_once() {
         let failed = PayoutEnd::Failed("2001".to_owned());
         assert!(store.end_payout(id.to_owned(), failed.clone()).await.unwrap());
         assert!(!store.end_payout(id.to_owned(), failed).await.unwrap());
-        assert!(!store.end_payout(id.to_owned(), paid("SAAAAAAAA1")).await.unwrap(), "it is over");
         assert_eq!(balance(&store).await, (1000, 0));
         let row = store.payout(id.to_owned()).await.unwrap().unwrap();
         assert_eq!((row.state.told(), row.code.as_str()), ("refunded", "2001"));
@@ -134,6 +133,25 @@ async fn what_came_to_nothing_is_given_back_once() {
     for (account, unit) in [("orders", "KES"), ("trading", "KES"), ("trading", "msat"), ("mpesa_b2c", "KES")]
     {
         assert_eq!(book(&store, account, unit).await, 0, "{account}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_paid_after_it_was_given_back_has_left_the_short_code_and_stands_in_suspense() {
+    let (_scratch, store) = with_balance(1000).await;
+    for (id, is_sent) in [("TP1", false), ("TP2", true)] {
+        opened(&store, payout(id, 100, 770)).await;
+        if is_sent {
+            sent(&store, id).await;
+        }
+        assert!(store.end_payout(id.to_owned(), PayoutEnd::Failed("2001".to_owned())).await.unwrap());
+        for _ in 0..2 {
+            assert!(!store.end_payout(id.to_owned(), paid("SAAAAAAAA1")).await.unwrap(), "it is over");
+        }
+        assert_eq!(balance(&store).await, (1000, 0));
+        let left = if is_sent { 100 } else { 0 };
+        assert_eq!(book(&store, "mpesa_b2c", "KES").await, -left, "{id}");
+        assert_eq!(book(&store, "suspense", "KES").await, left, "{id}");
     }
 }
 
