@@ -36,7 +36,7 @@ const SHORTEST: usize = 16;
 /// A command of the operator's list, at its path.
 pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
     Box::pin(async move {
-        let Some(operator) = sent.operator.take() else { return NoToken::Needed.answer(false) };
+        let Some(operator) = sent.operator.take() else { return NoToken::Needed.answer(sent.path(), false) };
         let method = match *sent.method() == Method::HEAD {
             true => Method::GET,
             false => sent.method().clone(),
@@ -46,7 +46,7 @@ pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
                 return nothing_at(sent.path());
             }
             let message = "there is nothing here, or it takes another method";
-            return error(StatusCode::NOT_FOUND, "not_found", message);
+            return error_at(sent.path(), StatusCode::NOT_FOUND, "not_found", message);
         };
         if command.whose == Whose::Tenant && method == Method::POST {
             let done = asked_once(&edge, command, named, operator, sent).await;
@@ -85,7 +85,7 @@ fn nothing_at(path: &str) -> Answer {
     let methods: Vec<&str> = methods.collect();
     match methods.is_empty() {
         true => no_such_path(),
-        false => other_method(&refusals::method_not_allowed(methods.into_iter())),
+        false => other_method(&refusals::method_not_allowed(path, methods.into_iter())),
     }
 }
 
@@ -238,8 +238,17 @@ fn status_of(error: &CommandError) -> StatusCode {
     }
 }
 
-/// `status` and `reason`, beside the one body of errors, are what the tools of other card servers read.
+/// As the tools of other card servers read it.
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+    answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
+}
+
+/// The same at a path; where that is of no cards, with the one body of errors besides.
+fn error_at(path: &str, status: StatusCode, code: &str, message: &str) -> Answer {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    if parts.next() != Some("admin") || parts.next() == Some("cards") {
+        return error(status, code, message);
+    }
     let mut body = ErrorBody { code, message, details: &[] }.to_json();
     (body["status"], body["reason"], body["code"]) = (json!("ERROR"), json!(message), json!(code));
     answer::json(status, &body)
@@ -272,7 +281,7 @@ pub async fn signed_in(
     let refused = match logged_in(edge, sent.headers()).await {
         Some(Ok(operator)) => return Ok(operator),
         Some(Err(AuthError::Token(_))) | None => {
-            Box::new(without_token.answer(newer || sent.path().starts_with("/connectioncodes")))
+            Box::new(without_token.answer(sent.path(), newer || sent.path().starts_with("/connectioncodes")))
         }
         Some(Err(error)) => login::refused(&error),
     };
@@ -316,7 +325,7 @@ enum NoToken {
 
 impl NoToken {
     /// Paths that are newer than the one body of errors have that.
-    fn answer(self, newer: bool) -> Answer {
+    fn answer(self, path: &str, newer: bool) -> Answer {
         let (status, code, message) = match self {
             NoToken::Needed => (StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed"),
             NoToken::Unreadable => {
@@ -325,7 +334,7 @@ impl NoToken {
         };
         let mut answer = match newer {
             true => ErrorBody { code, message, details: &[] }.answer(status),
-            false => error(status, code, message),
+            false => error_at(path, status, code, message),
         };
         if self == NoToken::Needed {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -7,7 +7,7 @@ use super::cors;
 use super::entrance::{accepts_page, is_form, Audience, Entrance, Visit};
 use super::error_body::{no_such_path, other_method, ErrorBody};
 use super::origin::{may_see_ticket, origin_allowed};
-use super::refusals::{error, foreign_origin, method_not_allowed, not_found, sealed};
+use super::refusals::{error_at, foreign_origin, method_not_allowed, not_found, sealed};
 use super::route::{Guard, Handler, Needs, Route, Verb};
 use super::routes::ROUTES;
 use super::sent::Sent;
@@ -119,7 +119,11 @@ fn find<'a>(
             (false, _) => {}
         }
     }
-    Err(Box::new(if allowed.is_empty() { not_found() } else { method_not_allowed(allowed.into_iter()) }))
+    Err(Box::new(if allowed.is_empty() {
+        not_found(path)
+    } else {
+        method_not_allowed(path, allowed.into_iter())
+    }))
 }
 
 async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -> Answer {
@@ -179,7 +183,7 @@ async fn by_table(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>) -
         | (Handler::PageOrClient(handler), Some(visit))
         | (Handler::Socket(handler), Some(visit)) => handler(edge.clone(), visit, sent).await,
         // `for_program` finds the caller of a TollGate path.
-        (_, _) => not_found(),
+        (_, _) => not_found(route.path),
     }
 }
 
@@ -202,7 +206,7 @@ async fn for_program(edge: &Arc<Edge>, at: &Entrance, request: Request<Incoming>
                 }
             }
         }
-        (Ok(_), _) => not_found(),
+        (Ok(_), _) => not_found(&path),
     };
     let config = edge.site.config();
     let trusted = cors::trusted_origin(&headers, at.asked_at(&config));
@@ -225,7 +229,7 @@ fn without_empty_parts(path: &str) -> String {
 fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit, Box<Answer>> {
     let config = edge.site.config();
     let Some(venue) = config.venue_of_device(at.device()).cloned() else {
-        return Err(Box::new(not_found()));
+        return Err(Box::new(not_found(route.path)));
     };
     let headers = sent.headers().clone();
     let query = pairs(sent.query());
@@ -250,7 +254,10 @@ fn visit(edge: &Edge, at: &Entrance, route: &Route, sent: &Sent) -> Result<Visit
                     page
                 }
                 _ if route.needs == Needs::Mpesa => mpesa::unknown_device(),
-                _ => error(StatusCode::BAD_REQUEST, "unknown_device", "Failed to identify client"),
+                _ => {
+                    let message = "Failed to identify client";
+                    error_at(route.path, StatusCode::BAD_REQUEST, "unknown_device", message)
+                }
             }))
         }
     }
@@ -278,8 +285,8 @@ fn turned_away(edge: &Edge, at: &Entrance, route: &Route, headers: &HeaderMap) -
             let message = "only pages of this router may ask";
             ErrorBody { code: "forbidden", message, details: &[] }.answer(StatusCode::FORBIDDEN)
         }
-        Handler::Socket(_) => foreign_origin("connect"),
-        _ => foreign_origin("ask"),
+        Handler::Socket(_) => foreign_origin(route.path, "connect"),
+        _ => foreign_origin(route.path, "ask"),
     })
 }
 

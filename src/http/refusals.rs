@@ -10,24 +10,45 @@ use crate::store::StoreError;
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
 
-/// An error as guests' programs read it, and beside that as it is on newer paths.
+/// Where guests' paths begin that are newer than the one body of errors.
+const NEWER: [&str; 9] = [
+    "/connectioncodes",
+    "/lnauth",
+    "/logout",
+    "/me",
+    "/mpesa",
+    "/refresh_jwt",
+    "/session/",
+    "/tickets/",
+    "/voucher",
+];
+
+/// An error as guests' programs read it.
 pub fn error(status: StatusCode, code: &str, message: &str) -> Answer {
+    answer::json(status, &json!({"type": "error", "code": code, "message": message}))
+}
+
+/// The same at a path; a newer one has the one body of errors besides.
+pub fn error_at(path: &str, status: StatusCode, code: &str, message: &str) -> Answer {
+    if !NEWER.iter().any(|newer| path.starts_with(newer)) {
+        return error(status, code, message);
+    }
     let mut body = ErrorBody { code, message, details: &[] }.to_json();
     (body["type"], body["code"], body["message"]) = (json!("error"), json!(code), json!(message));
     answer::json(status, &body)
 }
 
-pub fn method_not_allowed<'a>(allowed: impl Iterator<Item = &'a str>) -> Answer {
-    let mut answer =
-        error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path does not take that method");
+pub fn method_not_allowed<'a>(path: &str, allowed: impl Iterator<Item = &'a str>) -> Answer {
+    let status = StatusCode::METHOD_NOT_ALLOWED;
+    let mut answer = error_at(path, status, "method_not_allowed", "this path does not take that method");
     if let Ok(value) = HeaderValue::from_str(&allowed.collect::<Vec<_>>().join(", ")) {
         answer.headers_mut().insert(header::ALLOW, value);
     }
     answer
 }
 
-pub fn not_found() -> Answer {
-    error(StatusCode::NOT_FOUND, "not_found", "there is nothing here; the portal is at /")
+pub fn not_found(path: &str) -> Answer {
+    error_at(path, StatusCode::NOT_FOUND, "not_found", "there is nothing here; the portal is at /")
 }
 
 /// The answer to what moves money, while the key files are sealed.
@@ -36,8 +57,8 @@ pub fn sealed() -> Answer {
 }
 
 /// The answer to a page that is not the router's own. `what`: what it wants to do, `ask` or `connect`.
-pub fn foreign_origin(what: &str) -> Answer {
-    error(StatusCode::FORBIDDEN, "foreign_origin", &format!("only pages of this router may {what}"))
+pub fn foreign_origin(path: &str, what: &str) -> Answer {
+    error_at(path, StatusCode::FORBIDDEN, "foreign_origin", &format!("only pages of this router may {what}"))
 }
 
 /// The rooms that sell, or the error that says why nothing is sold.

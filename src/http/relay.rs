@@ -92,7 +92,7 @@ async fn answered(relay: Arc<Relay>, request: Request<Incoming>) -> Answer {
         _ => return no_such_path(),
     };
     if *sent.method() != allowed {
-        return other_method(&refusals::method_not_allowed(std::iter::once(allowed.as_str())));
+        return other_method(&refusals::method_not_allowed("/", std::iter::once(allowed.as_str())));
     }
     match parts.as_slice() {
         ["cb", router, token] => called(&relay, router, token, sent).await,

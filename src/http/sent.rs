@@ -2,7 +2,7 @@
 
 use super::answer::Answer;
 use super::bodies::{self, ReadBody, Text, Unread};
-use super::refusals::error;
+use super::refusals::error_at;
 use crate::commands::Operator;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
@@ -44,14 +44,16 @@ impl Sent {
 
     /// The body, which must be UTF-8, or the answer that says what is wrong with it.
     pub async fn text(self) -> Result<Text, Answer> {
-        read_by(bodies::read(self.request, self.limit).await.map(ReadBody::into_text))
-            .map_err(|refused| *refused)
+        let path = self.path().to_owned();
+        let read = bodies::read(self.request, self.limit).await.map(ReadBody::into_text);
+        read_by(&path, read).map_err(|refused| *refused)
     }
 
     /// As `text`; bytes that are not UTF-8 are replaced.
     pub async fn lossy_text(self) -> Result<Text, Answer> {
+        let path = self.path().to_owned();
         let read = bodies::read(self.request, self.limit).await.map(|body| Ok(body.into_text_lossy()));
-        read_by(read).map_err(|refused| *refused)
+        read_by(&path, read).map_err(|refused| *refused)
     }
 
     /// The body as far as `keep` says, see [`bodies::read_if`].
@@ -75,7 +77,7 @@ impl Sent {
     }
 }
 
-fn read_by(read: Result<Result<Text, Vec<u8>>, Unread>) -> Result<Text, Box<Answer>> {
+fn read_by(path: &str, read: Result<Result<Text, Vec<u8>>, Unread>) -> Result<Text, Box<Answer>> {
     let (status, message) = match read {
         Ok(Ok(text)) => return Ok(text),
         Ok(Err(_)) => (StatusCode::BAD_REQUEST, "the body is not UTF-8"),
@@ -85,5 +87,5 @@ fn read_by(read: Result<Result<Text, Vec<u8>>, Unread>) -> Result<Text, Box<Answ
         Err(Unread::Crowded) => (StatusCode::SERVICE_UNAVAILABLE, "too much is being sent; please try again"),
     };
     let code = if status == StatusCode::SERVICE_UNAVAILABLE { "rate_limited" } else { "invalid_message" };
-    Err(Box::new(error(status, code, message)))
+    Err(Box::new(error_at(path, status, code, message)))
 }

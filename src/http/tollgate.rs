@@ -27,12 +27,12 @@ pub fn preflight(_: &Edge, _: &Entrance) -> Answer {
 
 /// No path is posted to but those of the protocol.
 pub fn nothing(_: &Edge, _: &Entrance) -> Answer {
-    refusals::not_found()
+    refusals::not_found("/")
 }
 
 /// Any other answer to `CONNECT` would be a tunnel.
 pub fn no_tunnel(_: &Edge, _: &Entrance) -> Answer {
-    refusals::method_not_allowed(["GET", "POST", "OPTIONS"].into_iter())
+    refusals::method_not_allowed("/", ["GET", "POST", "OPTIONS"].into_iter())
 }
 
 /// To a page that may not read the protocol's answers.

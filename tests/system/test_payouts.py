@@ -364,8 +364,10 @@ def test_a_timeout_notice_is_no_failure(desk):
 
 def test_a_result_that_never_comes_is_asked_for(desk):
     desk.sim.script(PHONE, {"scenario": "ok", "callbacks": 0})
+    paid = desk.sold()
+    wait_for(lambda: desk.sim.payouts, PATIENCE, "it is sent, and before the other one")
     desk.sim.script(PHONE, {"scenario": "result", "code": "2040", "callbacks": 0, "timeouts": 1})
-    paid, failed = desk.sold(), desk.sold()
+    failed = desk.sold()
     desk.becomes(paid, "paid", limit=30)
     desk.becomes(failed, "refunded", limit=30)
     assert desk.sim.count("transactionstatus") >= 2 and desk.balance() == 99_000
