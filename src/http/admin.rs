@@ -426,13 +426,13 @@ mod tests {
             token,
             "Bearer 0",
         ] {
-            let answer = without_token(&path, &with(bad)).unwrap().answer(false);
+            let answer = without_token(&path, &with(bad)).unwrap().answer("/admin/cards", false);
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
         }
         assert!(without_token(&path, &HeaderMap::new()).is_some());
         std::fs::write(&path, "short\n").unwrap();
         assert_eq!(
-            without_token(&path, &with("Bearer short")).unwrap().answer(false).status(),
+            without_token(&path, &with("Bearer short")).unwrap().answer("/admin/cards", false).status(),
             StatusCode::SERVICE_UNAVAILABLE
         );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();

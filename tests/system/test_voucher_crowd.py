@@ -49,8 +49,8 @@ def test_two_hundred_guests_redeem_at_once_on_a_slow_flash(lab, make_daemon):
         syncs = flash.count() - before
         print(f"{syncs} syncs; the slowest was answered after {slowest:.2f} s")
         assert statuses == [200] * GUESTS
-        # One commit each would be six seconds of waiting alone: they share. Where a busy machine lets them come one after
-        # the other, each of them waits for few.
+        # One commit each would be six seconds of waiting alone: they share. Where a busy machine lets them come one by
+        # one, each of them waits for few.
         assert 0 < syncs and slowest < syncs * SYNC + HANDLED, (syncs, slowest)
         assert syncs <= GUESTS // 4 or slowest < GUESTS // 4 * SYNC, (syncs, slowest)
         macs = {MAC.format(number >> 8, number & 255) for number in range(GUESTS)}
