@@ -36,7 +36,7 @@ const SHORTEST: usize = 16;
 /// A command of the operator's list, at its path.
 pub fn command(edge: Arc<Edge>, mut sent: Sent) -> Answering {
     Box::pin(async move {
-        let Some(operator) = sent.operator.take() else { return NoToken::Needed.answer(sent.path(), false) };
+        let Some(operator) = sent.operator.take() else { return NoToken::Needed.answer(false) };
         let method = match *sent.method() == Method::HEAD {
             true => Method::GET,
             false => sent.method().clone(),
@@ -281,7 +281,7 @@ pub async fn signed_in(
     let refused = match logged_in(edge, sent.headers()).await {
         Some(Ok(operator)) => return Ok(operator),
         Some(Err(AuthError::Token(_))) | None => {
-            Box::new(without_token.answer(sent.path(), newer || sent.path().starts_with("/connectioncodes")))
+            Box::new(without_token.answer(newer || sent.path().starts_with("/connectioncodes")))
         }
         Some(Err(error)) => login::refused(&error),
     };
@@ -325,7 +325,7 @@ enum NoToken {
 
 impl NoToken {
     /// Paths that are newer than the one body of errors have that.
-    fn answer(self, path: &str, newer: bool) -> Answer {
+    fn answer(self, newer: bool) -> Answer {
         let (status, code, message) = match self {
             NoToken::Needed => (StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed"),
             NoToken::Unreadable => {
@@ -334,7 +334,7 @@ impl NoToken {
         };
         let mut answer = match newer {
             true => ErrorBody { code, message, details: &[] }.answer(status),
-            false => error_at(path, status, code, message),
+            false => error(status, code, message),
         };
         if self == NoToken::Needed {
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -426,13 +426,13 @@ mod tests {
             token,
             "Bearer 0",
         ] {
-            let answer = without_token(&path, &with(bad)).unwrap().answer("/admin/cards", false);
+            let answer = without_token(&path, &with(bad)).unwrap().answer(false);
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{bad}");
         }
         assert!(without_token(&path, &HeaderMap::new()).is_some());
         std::fs::write(&path, "short\n").unwrap();
         assert_eq!(
-            without_token(&path, &with("Bearer short")).unwrap().answer("/admin/cards", false).status(),
+            without_token(&path, &with("Bearer short")).unwrap().answer(false).status(),
             StatusCode::SERVICE_UNAVAILABLE
         );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
