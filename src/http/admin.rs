@@ -240,18 +240,21 @@ fn status_of(error: &CommandError) -> StatusCode {
 
 /// As the tools of other card servers read it.
 fn error(status: StatusCode, code: &str, message: &str) -> Answer {
-    answer::json(status, &json!({"status": "ERROR", "reason": message, "code": code}))
+    answer::json(status, &told(code, message))
 }
 
 /// The same at a path; where that is of no cards, with the one body of errors besides.
 fn error_at(path: &str, status: StatusCode, code: &str, message: &str) -> Answer {
     let mut parts = path.split('/').filter(|part| !part.is_empty());
-    if parts.next() != Some("admin") || parts.next() == Some("cards") {
-        return error(status, code, message);
+    let mut body = told(code, message);
+    if parts.next() == Some("admin") && parts.next() != Some("cards") {
+        ErrorBody { code, message, details: &[] }.add_to(&mut body);
     }
-    let mut body = ErrorBody { code, message, details: &[] }.to_json();
-    (body["status"], body["reason"], body["code"]) = (json!("ERROR"), json!(message), json!(code));
     answer::json(status, &body)
+}
+
+fn told(code: &str, message: &str) -> Value {
+    json!({"status": "ERROR", "reason": message, "code": code})
 }
 
 /// The answer to an operator whose role is not enough.

@@ -40,6 +40,11 @@ impl ErrorBody<'_> {
         }
         json!({ "error": error })
     }
+
+    /// Stands beside the members of an older body.
+    pub fn add_to(&self, body: &mut Value) {
+        body["error"] = self.to_json()["error"].take();
+    }
 }
 
 /// A refusal of the rooms of vouchers in this body.

@@ -9,6 +9,7 @@ use crate::shop::{Shop, Site};
 use crate::store::StoreError;
 use hyper::header::{self, HeaderValue};
 use hyper::StatusCode;
+use serde_json::Value;
 
 /// Where guests' paths begin that are newer than the one body of errors.
 const NEWER: [&str; 9] = [
@@ -25,17 +26,20 @@ const NEWER: [&str; 9] = [
 
 /// An error as guests' programs read it.
 pub fn error(status: StatusCode, code: &str, message: &str) -> Answer {
-    answer::json(status, &json!({"type": "error", "code": code, "message": message}))
+    answer::json(status, &told(code, message))
 }
 
 /// The same at a path; a newer one has the one body of errors besides.
 pub fn error_at(path: &str, status: StatusCode, code: &str, message: &str) -> Answer {
-    if !NEWER.iter().any(|newer| path.starts_with(newer)) {
-        return error(status, code, message);
+    let mut body = told(code, message);
+    if NEWER.iter().any(|newer| path.starts_with(newer)) {
+        ErrorBody { code, message, details: &[] }.add_to(&mut body);
     }
-    let mut body = ErrorBody { code, message, details: &[] }.to_json();
-    (body["type"], body["code"], body["message"]) = (json!("error"), json!(code), json!(message));
     answer::json(status, &body)
+}
+
+fn told(code: &str, message: &str) -> Value {
+    json!({"type": "error", "code": code, "message": message})
 }
 
 pub fn method_not_allowed<'a>(path: &str, allowed: impl Iterator<Item = &'a str>) -> Answer {

@@ -44,16 +44,16 @@ impl Sent {
 
     /// The body, which must be UTF-8, or the answer that says what is wrong with it.
     pub async fn text(self) -> Result<Text, Answer> {
-        let path = self.path().to_owned();
+        let uri = self.request.uri().clone();
         let read = bodies::read(self.request, self.limit).await.map(ReadBody::into_text);
-        read_by(&path, read).map_err(|refused| *refused)
+        read_by(uri.path(), read).map_err(|refused| *refused)
     }
 
     /// As `text`; bytes that are not UTF-8 are replaced.
     pub async fn lossy_text(self) -> Result<Text, Answer> {
-        let path = self.path().to_owned();
+        let uri = self.request.uri().clone();
         let read = bodies::read(self.request, self.limit).await.map(|body| Ok(body.into_text_lossy()));
-        read_by(&path, read).map_err(|refused| *refused)
+        read_by(uri.path(), read).map_err(|refused| *refused)
     }
 
     /// The body as far as `keep` says, see [`bodies::read_if`].
